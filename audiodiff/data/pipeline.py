@@ -1,0 +1,247 @@
+"""Feed training: batch k is a pure function of (seed, k), on any number of hosts.
+
+The stream of examples is shuffled anew every epoch and never stored. Example number ``draw`` of the stream is clip
+``permutation(epoch)[draw mod n]`` of epoch ``draw div n``; batch k holds draws kB to (k+1)B - 1, and host p of P the
+p-th part of it, so that the global batch is the same array in the same order whatever P. Resuming is ``iterate(k)``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from audiodiff.data.normalisation import Example, Preparation
+from audiodiff.data.randomness import generator
+from audiodiff.data.sources import AudioError, ConditionInfo, Item, Source
+
+Batch = dict[str, np.ndarray]
+RESERVED = ("audio", "weight", "draw", "length", "gain_db", "index")
+"""What every batch carries; no condition may take one of these names."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Name a clip that was skipped, and why."""
+
+    index: int
+    clip: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.reason.startswith(self.clip) else f"{self.clip}: {self.reason}"
+
+
+@functools.lru_cache(maxsize=8)
+def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of the clips in one epoch of the stream."""
+    return generator(seed, "shuffle", epoch).permutation(size)
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Make batches of a source. Holds no state, so that threads and processes may share it."""
+
+    source: Source
+    preparation: Preparation
+    batch_size: int
+    seed: int
+    shuffle: bool
+    process_index: int
+    process_count: int
+    condition_lengths: Mapping[str, int]
+
+    def __call__(self, k: int) -> tuple[Batch, list[Fault]]:
+        """Load this host's part of batch k, with the clips that were skipped."""
+        local = self.batch_size // self.process_count
+        first = k * self.batch_size + self.process_index * local
+        draws = range(first, first + local)
+        return self.load([self._clip(draw) for draw in draws], draws, "prepare")
+
+    def _clip(self, draw: int) -> int:
+        epoch, position = divmod(draw, len(self.source))
+        return int(permutation(len(self.source), self.seed, epoch)[position]) if self.shuffle else position
+
+    def load(self, indices: Sequence[int], draws: Sequence[int], name: str) -> tuple[Batch, list[Fault]]:
+        """Load clips by index; the crop of each comes from the stream ``name`` at its draw."""
+        rows: list[tuple[Item, Example] | None] = []
+        faults = []
+        for index, draw in zip(indices, draws, strict=True):
+            try:
+                rows.append(self._example(index, generator(self.seed, name, draw)))
+            except AudioError as error:
+                rows.append(None)
+                faults.append(Fault(index, self.source.describe(index), str(error)))
+        # A bad clip keeps its place, so that shapes and order stay: zeros with weight 0, and a neighbour's conditions.
+        stand_in = next((row for row in rows if row is not None), None) or self._first_good()
+        items, examples = zip(*(row or stand_in for row in rows), strict=True)
+        weight = np.array([row is not None for row in rows], np.float32)
+        audio = np.stack([example.audio for example in examples]) * weight[:, None, None]
+        batch = {
+            "audio": audio[..., 0] if self.source.channels == 1 else audio,
+            "weight": weight,
+            "draw": np.array(draws, np.int32),
+            "index": np.array(indices, np.int32),
+            "length": np.array([example.length for example in examples], np.int32) * weight.astype(np.int32),
+            "gain_db": np.array([example.gain_db for example in examples], np.float32) * weight,
+        }
+        for condition, info in self.source.conditions.items():
+            values = [item[condition] for item in items]
+            batch |= stack_condition(condition, info, values, self.condition_lengths.get(condition))
+        return batch, faults
+
+    def _example(self, index: int, rng: np.random.Generator) -> tuple[Item, Example]:
+        item = self.source[index]
+        return item, self.preparation(item["audio"], rng)
+
+    def _first_good(self) -> tuple[Item, Example]:
+        for index in range(len(self.source)):
+            try:
+                return self._example(index, generator(self.seed, "stand in", index))
+            except AudioError:
+                continue
+        raise AudioError(
+            f"none of the {len(self.source)} clips can be used; the first says: {self._reason(0)}; check the data set"
+        )
+
+    def _reason(self, index: int) -> str:
+        try:
+            self._example(index, generator(self.seed, "stand in", index))
+        except AudioError as error:
+            return str(Fault(index, self.source.describe(index), str(error)))
+        return ""
+
+
+def stack_condition(name: str, info: ConditionInfo, values: Sequence[Any], length: int | None) -> Batch:
+    """Stack one condition over the batch: labels int32 [batch], numbers float32 [batch], text and arrays [batch, ...].
+
+    With ``length``, sequences are cut or zero-padded to it along their first axis, and ``{name}_length`` tells how
+    much of each is its own. Without it they must all be of one shape.
+    """
+    if info.kind == "label":
+        return {name: np.array(values, np.int32)}
+    if info.kind == "number":
+        return {name: np.array(values, np.float32)}
+    if length is None:
+        shapes = {np.shape(value) for value in values}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"condition {name!r} has arrays of shapes {sorted(shapes)} in one batch; "
+                f"give condition_lengths={{{name!r}: N}} to cut or pad each to N"
+            )
+        return {name: np.stack(values)}
+    cut = [np.asarray(value)[:length] for value in values]
+    padded = [np.pad(value, [(0, length - len(value))] + [(0, 0)] * (value.ndim - 1)) for value in cut]
+    return {name: np.stack(padded), f"{name}_length": np.array([len(value) for value in cut], np.int32)}
+
+
+class Batches:
+    """Give batches of a source by number: ``batches[k]``, or ``iterate(start)`` with loading ahead.
+
+    A batch holds, for this host, ``audio`` float32 [batch, time] (or [batch, time, channel]), ``weight`` float32
+    [batch] (0 for a clip that was skipped), ``draw`` int32 [batch] (its number in the shuffled stream), ``index`` int32
+    [batch] (its number in the source), ``length`` int32 [batch] (samples that are the clip's), ``gain_db`` float32
+    [batch] (see :func:`~audiodiff.data.normalisation.restore_level`), and each condition by its name.
+
+    ``batch_size`` is that of the global batch, of which each of ``process_count`` hosts gets an equal part.
+    A clip that cannot be used is skipped and named in ``faults``; ``strict`` raises instead, and so do more than
+    ``max_bad_share`` of all clips. ``num_threads`` read ahead up to ``prefetch`` batches; ``num_workers``
+    processes do so where decoding is the bottleneck (each imports the main module anew: guard it by ``__main__``).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        preparation: Preparation,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        process_index: int = 0,
+        process_count: int = 1,
+        strict: bool = False,
+        max_bad_share: float = 0.05,
+        condition_lengths: Mapping[str, int] | None = None,
+        num_threads: int = 1,
+        prefetch: int = 4,
+        num_workers: int = 0,
+    ):
+        if len(source) == 0:
+            raise ValueError("the source holds no clips; check its folder, manifest and split")
+        if batch_size < 1 or batch_size % process_count:
+            raise ValueError(f"batch_size {batch_size} cannot be divided among {process_count} hosts; give a multiple")
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index {process_index} is not one of 0 to {process_count - 1}")
+        if taken := [name for name in source.conditions if name in RESERVED]:
+            raise ValueError(f"a condition may not be named {taken[0]!r}, which every batch has; rename it")
+        lengths = dict(condition_lengths or {})
+        if unknown := [name for name in lengths if name not in source.conditions]:
+            raise ValueError(f"condition_lengths names {unknown[0]!r}, which is none of {list(source.conditions)}")
+        self._loader = _Loader(
+            source, preparation, batch_size, seed, shuffle, process_index, process_count, lengths
+        )  # fmt: skip
+        self._strict, self._max_bad_share = strict, max_bad_share
+        self._num_threads, self._prefetch, self._num_workers = num_threads, prefetch, num_workers
+        self._faults: dict[int, Fault] = {}
+
+    @property
+    def source(self) -> Source:
+        return self._loader.source
+
+    @property
+    def conditions(self) -> Mapping[str, ConditionInfo]:
+        return self.source.conditions
+
+    @property
+    def global_batch_size(self) -> int:
+        return self._loader.batch_size
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The clips skipped so far, each once, in the order of the source."""
+        return tuple(self._faults[index] for index in sorted(self._faults))
+
+    def __getitem__(self, k: int) -> Batch:
+        """Return this host's part of batch k."""
+        if not 0 <= k < self._horizon:
+            raise IndexError(f"batch {k} is not among 0 to {self._horizon - 1}, beyond which draws overflow int32")
+        return self._checked(*self._loader(k))
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batches ``start``, ``start + 1``, ... for ever, loading ahead of use."""
+        reading = grain.ReadOptions(num_threads=self._num_threads, prefetch_buffer_size=self._prefetch)
+        dataset = grain.MapDataset.range(start, self._horizon).map(self._loader).to_iter_dataset(reading)
+        if self._num_workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain reads absl flags before it starts its processes
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(self._num_workers, self._prefetch))
+        for loaded in dataset:
+            yield self._checked(*loaded)
+
+    def examples(self, indices: Sequence[int]) -> Batch:
+        """Return chosen clips in the order given, the same at every call: a fixed subset to evaluate on.
+
+        Each clip has its own fixed crop, whatever else is chosen, and its index as ``draw``.
+        """
+        return self._checked(*self._loader.load(indices, indices, "examples"))
+
+    @property
+    def _horizon(self) -> int:
+        return 2**31 // self.global_batch_size
+
+    def _checked(self, batch: Batch, faults: list[Fault]) -> Batch:
+        if faults and self._strict:
+            raise AudioError(f"{faults[0]} (strict is set: unset it to skip such clips)")
+        self._faults.update({fault.index: fault for fault in faults})
+        share = len(self._faults) / len(self.source)
+        if share > self._max_bad_share:
+            raise AudioError(
+                f"{len(self._faults)} of {len(self.source)} clips cannot be used, more than max_bad_share = "
+                f"{self._max_bad_share:g} allows; mend the set or raise the share. Among them {self.faults[-1]}"
+            )
+        return batch

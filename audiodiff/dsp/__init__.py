@@ -1,0 +1,86 @@
+"""Signal processing in JAX, without parameters: on the last axis, jit-able, differentiable.
+
+``[..., time] -> [..., frame, bin]``. Specs are frozen and hashable, windows and filterbanks are float64 constants of
+the trace, arithmetic is at least float32, and float64 in gives float64 out::
+
+    from audiodiff import dsp
+    mel = dsp.log_mel(audio, dsp.MEL_PRESETS["hifigan"])
+"""
+
+from audiodiff.dsp.cepstra import dct, idct, lifter_weights, mfcc
+from audiodiff.dsp.filters import deemphasis, preemphasis
+from audiodiff.dsp.fourier import alias_frequency_hz, half_spectrum_energy, sinc_interpolate, time_frequency_spread
+from audiodiff.dsp.framing import fit_length, frame, overlap_add
+from audiodiff.dsp.mel import (
+    MEL_PRESETS,
+    MelSpec,
+    compress,
+    differing_fields,
+    filterbank_rank,
+    hz_to_mel,
+    log_mel,
+    mel_filterbank,
+    mel_spectrogram,
+    mel_to_hz,
+)
+from audiodiff.dsp.pitch import yin
+from audiodiff.dsp.resampling import resample
+from audiodiff.dsp.stft import STFT_PRESETS, StftSpec, frame_count, istft, magnitude, power, stft, with_sizes
+from audiodiff.dsp.windows import (
+    WINDOWS,
+    OverlapCheck,
+    blackman,
+    cola,
+    gaussian,
+    hamming,
+    hann,
+    nola,
+    rectangular,
+    window,
+)
+
+__all__ = [
+    "MEL_PRESETS",
+    "STFT_PRESETS",
+    "WINDOWS",
+    "MelSpec",
+    "OverlapCheck",
+    "StftSpec",
+    "alias_frequency_hz",
+    "blackman",
+    "cola",
+    "compress",
+    "dct",
+    "deemphasis",
+    "differing_fields",
+    "filterbank_rank",
+    "fit_length",
+    "frame",
+    "frame_count",
+    "gaussian",
+    "half_spectrum_energy",
+    "hamming",
+    "hann",
+    "hz_to_mel",
+    "idct",
+    "istft",
+    "lifter_weights",
+    "log_mel",
+    "magnitude",
+    "mel_filterbank",
+    "mel_spectrogram",
+    "mel_to_hz",
+    "mfcc",
+    "nola",
+    "overlap_add",
+    "power",
+    "preemphasis",
+    "rectangular",
+    "resample",
+    "sinc_interpolate",
+    "stft",
+    "time_frequency_spread",
+    "window",
+    "with_sizes",
+    "yin",
+]

@@ -1,0 +1,1 @@
+"""Compare and summarise: figures with intervals, neighbours, classification, pitch."""

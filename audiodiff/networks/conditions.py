@@ -1,0 +1,178 @@
+"""Encode raw conditions (labels, numbers, vectors, frames, tokens) as the few arrays a network takes.
+
+Each condition is described by a ConditionSpec and has a learned null, which stands for it wherever it is absent.
+Encoding runs once per sample; the network is called with the result once per step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn.initializers import normal
+
+from audiodiff.networks.embeddings import level_features, position_features
+from audiodiff.networks.layers import Dense
+from audiodiff.types import Array, Conditions
+
+Kind = Literal["label", "number", "vector", "frames", "tokens"]
+
+AXES: Mapping[str, tuple[str, ...]] = {
+    "label": ("batch",),
+    "number": ("batch",),
+    "vector": ("batch", "size"),
+    "frames": ("batch", "frame", "size"),
+    "tokens": ("batch", "token"),
+}
+"""The axes of a raw condition, by kind."""
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """Describe one raw condition.
+
+    ``kind`` says what the array is and where it goes::
+
+        label   int [batch] in 0 .. size-1             -> "global"
+        number  float [batch]                          -> "global"
+        vector  float [batch, size]                    -> "global"
+        frames  float [batch, frame, size]             -> "frames"
+        tokens  int [batch, token] in 0 .. size-1,
+                negative where the sequence has ended  -> "tokens"
+
+    ``size`` is the vocabulary or the number of channels. Numbers, vectors and frames are standardised by ``mean``
+    and ``std`` first. ``features`` is the width that frames are projected to; None passes them on as they are.
+    """
+
+    name: str
+    kind: Kind
+    size: int = 1
+    features: int | None = None
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in AXES:
+            raise ValueError(f"Condition {self.name!r} has kind {self.kind!r}: use one of {', '.join(AXES)}.")
+        if self.size < 1 or self.std <= 0:
+            raise ValueError(f"Condition {self.name!r} has size {self.size} and std {self.std}: both must be positive.")
+        if self.features is not None and self.kind != "frames":
+            raise ValueError(f"Condition {self.name!r} is a {self.kind}: only frames choose their own features.")
+
+
+def check_conditions(
+    specs: tuple[ConditionSpec, ...], raw: Mapping[str, Any], present: Mapping[str, Any] | None = None
+) -> None:
+    """Raise ValueError in one sentence if the raw conditions are not the ones described, in name or in shape.
+
+    Whether labels lie inside the vocabulary cannot be asked of traced values; whoever makes the batch checks that.
+    """
+    names = [spec.name for spec in specs]
+    listed = ", ".join(names) or "none"
+    unknown = [name for name in (*raw, *(present or {})) if name not in names]
+    if unknown:
+        raise ValueError(f"Unknown condition {unknown[0]!r}: this network takes {listed}.")
+    missing = [name for name in names if name not in raw]
+    if missing:
+        raise ValueError(
+            f"Condition {missing[0]!r} is missing: this network takes {listed}; "
+            "to leave one out, give any value and mark it False in `present`."
+        )
+    for spec in specs:
+        shape, axes = jnp.shape(raw[spec.name]), AXES[spec.kind]
+        if len(shape) != len(axes) or (axes[-1] == "size" and shape[-1] != spec.size):
+            wanted = ", ".join(str(spec.size) if axis == "size" else axis for axis in axes)
+            raise ValueError(f"Condition {spec.name!r} has shape {shape}: a {spec.kind} condition is [{wanted}].")
+    batches = {name: jnp.shape(raw[name])[0] for name in names}
+    if len(set(batches.values())) > 1:
+        raise ValueError(f"Conditions disagree on the batch size: {batches}; give every one the same.")
+
+
+def resample_frames(frames: Array, length: int) -> Array:
+    """Interpolate frames [batch, frame, channel] linearly to [batch, length, channel].
+
+    Frame f covers positions f r .. (f + 1) r, r = length / frames, and speaks for the middle of them; beyond the
+    outer middles the outer frames are held.
+    A whole r interpolates by broadcasting alone: gathering rows costs the CPU a scatter in the backward pass.
+    """
+    count = frames.shape[1]
+    if count == length:
+        return frames
+    before, after = (
+        jnp.concatenate(parts, axis=1) for parts in ((frames[:, :1], frames[:, :-1]), (frames[:, 1:], frames[:, -1:]))
+    )
+    if length % count == 0:
+        ratio = length // count
+        offset = (jnp.arange(ratio, dtype=frames.dtype) + 0.5) / ratio - 0.5
+        offset = offset[:, None]
+        here = frames[:, :, None] * (1 - jnp.abs(offset))
+        there = before[:, :, None] * jnp.maximum(-offset, 0) + after[:, :, None] * jnp.maximum(offset, 0)
+        return (here + there).reshape(frames.shape[0], length, frames.shape[2])
+    centre = jnp.clip((jnp.arange(length) + 0.5) * (count / length) - 0.5, 0, count - 1)
+    left = jnp.floor(centre).astype(jnp.int32)
+    weight = (centre - left).astype(frames.dtype)[:, None]
+    return frames[:, left] * (1 - weight) + after[:, left] * weight
+
+
+class ConditionEncoder(nn.Module):
+    """Encode raw conditions: "global" [batch, features], "frames" [batch, frame, C], "tokens" [batch, token, features].
+
+    Global conditions are embedded and summed, frames brought to the longest one's length and concatenated in their
+    channels, tokens embedded with their positions and concatenated in time. A key is absent when no condition of its
+    kind is described.
+    Where ``present[name]`` (bool [batch], all True when not given) is False the condition's learned null takes the
+    place of the whole embedding, so nothing of the raw value is left.
+    """
+
+    specs: tuple[ConditionSpec, ...]
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, raw: Conditions, present: Conditions | None = None) -> dict[str, Array]:
+        check_conditions(self.specs, raw, present)
+        encoded: dict[str, list[Array]] = {}
+        for spec in self.specs:
+            y = self.embed(spec, raw[spec.name])
+            null = self.param(f"{spec.name}_null", normal(1.0 / math.sqrt(y.shape[-1])), (y.shape[-1],), jnp.float32)
+            if present is not None and spec.name in present:
+                keep = jnp.asarray(present[spec.name], bool).reshape(-1, *(1,) * (y.ndim - 1))
+                y = jnp.where(keep, y, null.astype(y.dtype))
+            encoded.setdefault(spec.kind if spec.kind in ("frames", "tokens") else "global", []).append(y)
+        if "frames" in encoded:
+            longest = max(y.shape[1] for y in encoded["frames"])
+            encoded["frames"] = [resample_frames(y, longest) for y in encoded["frames"]]
+        join = {
+            "global": lambda parts: sum(parts[1:], parts[0]),
+            "frames": lambda parts: jnp.concatenate(parts, axis=-1),
+            "tokens": lambda parts: jnp.concatenate(parts, axis=1),
+        }
+        return {key: join[key](parts) for key, parts in encoded.items()}
+
+    def embed(self, spec: ConditionSpec, value: Array) -> Array:
+        """Embed one condition: a row of a table, or a small network of the standardised value."""
+        if spec.kind == "label":
+            return self.table(spec, spec.size)[jnp.asarray(value, jnp.int32)]
+        if spec.kind == "tokens":
+            # One row more than the vocabulary: where the sequence has ended.
+            index = jnp.asarray(value, jnp.int32)
+            rows = self.table(spec, spec.size + 1)[jnp.where(index < 0, spec.size, index)]
+            return rows + position_features(rows.shape[1], self.features).astype(rows.dtype)
+        standard = (jnp.asarray(value, jnp.float32) - spec.mean) / spec.std
+        if spec.kind == "frames":
+            if spec.features is None:
+                return standard.astype(self.dtype)
+            return Dense(spec.features, dtype=self.dtype, name=f"{spec.name}_frames")(standard)
+        vector = level_features(standard) if spec.kind == "number" else standard
+        hidden = jax.nn.silu(Dense(self.features, dtype=self.dtype, name=f"{spec.name}_hidden")(vector))
+        return Dense(self.features, dtype=self.dtype, name=f"{spec.name}_output")(hidden)
+
+    def table(self, spec: ConditionSpec, rows: int) -> Array:
+        """Return the condition's learned table [rows, features]."""
+        init = normal(1.0 / math.sqrt(self.features))
+        return self.param(f"{spec.name}_table", init, (rows, self.features), jnp.float32).astype(self.dtype)

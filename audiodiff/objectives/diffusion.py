@@ -1,0 +1,168 @@
+"""Train a denoiser: corrupt at a drawn level, estimate x_0, weigh the squared error."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from audiodiff import prng
+from audiodiff.diffusion.denoiser import ModelDenoiser
+from audiodiff.diffusion.levels import LevelDistribution, stratified_uniform
+from audiodiff.diffusion.parameterisations import EDM, Parameterisation
+from audiodiff.diffusion.processes import Curve, Edm, corrupt
+from audiodiff.diffusion.weightings import Edm as EdmWeighting
+from audiodiff.diffusion.weightings import Weighting, uncertainty_loss
+from audiodiff.networks.functional import Functional
+from audiodiff.networks.uncertainty import LogVariance
+from audiodiff.representations.waveform import Waveform
+from audiodiff.types import Array, Context, Level, PyTree, Representation
+
+NOISE_EDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""Edges of the bins of sigma / (alpha sigma_data) by which the loss is reported."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["process"], meta_fields=["ratios"])
+@dataclass(frozen=True)
+class FixedLevels:
+    """Take the k-th of n ratios sigma / alpha for u in [k/n, (k+1)/n): the levels of a held-out loss."""
+
+    ratios: tuple[float, ...]
+    process: Curve = field(default_factory=Edm)
+
+    def __call__(self, u: Array) -> Level:
+        ratio = jnp.asarray(self.ratios, jnp.float32)[jnp.floor(u * len(self.ratios)).astype(jnp.int32)]
+        return self.process.on_curve(Level(jnp.ones_like(ratio), ratio))
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["representation", "levels", "sigma_data"],
+    meta_fields=[
+        "network",
+        "conditions",
+        "strata",
+        "parameterisation",
+        "weighting",
+        "drop_probability",
+        "drop_together",
+        "learned_uncertainty",
+        "mask_padding",
+        "bands",
+    ],
+)
+@dataclass(frozen=True)
+class DiffusionObjective:
+    """Minimise E[w(level) |D(alpha x_0 + sigma eps, level) - x_0|^2], the mean over entries, one number per example.
+
+    ``levels`` maps uniform numbers to levels; they are stratified over ``strata``, the global batch. Each of
+    ``conditions`` is replaced by its learned null with ``drop_probability``, all of them at once where
+    ``drop_together`` (what guidance with one null needs) or each by itself.
+    ``learned_uncertainty`` divides the loss by its own expectation at the level, learnt (EDM2): loss / e^u + u.
+    Padding is data, silence that is learnt, unless ``mask_padding``.
+
+    Measurements: "mse" (weighted, before uncertainty), "noise/<bin>" by sigma / (alpha sigma_data), and "band/<k>" for
+    ``bands`` equal bands up to half the rate: the share of the signal's own band energy that the error has.
+    """
+
+    network: Functional
+    levels: LevelDistribution
+    sigma_data: float | Array
+    strata: int
+    representation: Representation = field(default_factory=Waveform)
+    conditions: tuple[str, ...] = ()
+    parameterisation: Parameterisation = EDM
+    weighting: Weighting = field(default_factory=EdmWeighting)
+    drop_probability: float = 0.1
+    drop_together: bool = True
+    learned_uncertainty: bool = False
+    mask_padding: bool = False
+    bands: int = 0
+
+    def init(self, key: Array, batch: Mapping[str, Array]) -> PyTree:
+        """Draw the parameters: {"network": ...}, and "uncertainty" where it is learnt."""
+        x = self.representation.encode(jnp.asarray(batch["audio"]))
+        raw = {name: jnp.asarray(batch[name]) for name in self.conditions}
+        params = {"network": self.network.init(prng.stream(key, "network"), x, raw)}
+        if self.learned_uncertainty:
+            level = jnp.zeros(x.shape[:1], jnp.float32)
+            params["uncertainty"] = LogVariance().init(prng.stream(key, "uncertainty"), level)["params"]
+        return params
+
+    def denoiser(self, params: PyTree) -> ModelDenoiser:
+        """Return the Denoiser that these parameters make."""
+        return ModelDenoiser(params["network"], self.sigma_data, self.network, self.parameterisation)
+
+    def __call__(
+        self, params: PyTree, context: Context, batch: Mapping[str, Array]
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return the loss [batch] and its measurements, each [batch] with NaN where one is not defined."""
+        x0 = self.representation.encode(batch["audio"])
+        draw = batch["draw"]
+
+        def keys(name: str) -> Array:
+            return prng.per_example(prng.stream(context.key, name), draw)
+
+        level = self.levels(stratified_uniform(prng.stream(context.key, "level"), draw, self.strata))
+        x_t, _ = corrupt(keys("noise"), x0, level)
+        raw = {name: batch[name] for name in self.conditions}
+        encoded = self.network.encode(params["network"], raw, self._present(keys("drop")))
+        denoiser = self.denoiser(params)
+        error = denoiser(x_t, level, encoded) - x0
+
+        squared = jnp.square(error)
+        if self.mask_padding:
+            inside = jnp.arange(x0.shape[1]) < batch["length"][:, None]
+            squared = squared * inside[..., None] * (x0.shape[1] / jnp.maximum(batch["length"], 1))[:, None, None]
+        mse = jnp.mean(squared, axis=(1, 2)) * self.weighting(level, self.sigma_data)
+        loss = mse
+        if self.learned_uncertainty:
+            c_noise = denoiser.noise_condition(level)
+            loss = uncertainty_loss(mse, LogVariance().apply({"params": params["uncertainty"]}, c_noise))
+        return loss, {"mse": mse, **self._by_noise(mse, level), **self._by_band(error, x0)}
+
+    def fixed(self, ratios: tuple[float, ...]) -> DiffusionObjective:
+        """Return the same objective at fixed ratios sigma / (alpha sigma_data), with every condition present.
+
+        With ``draw`` 0 .. n-1 and one key its figures are those of the same noise at every call: a held-out loss.
+        """
+        scaled = FixedLevels(tuple(float(np.float32(ratio) * np.float32(self.sigma_data)) for ratio in ratios))
+        return dataclasses.replace(self, levels=scaled, strata=len(ratios), drop_probability=0.0)
+
+    def _present(self, keys: Array) -> dict[str, Array]:
+        """Draw which conditions are there, bool [batch] by name."""
+
+        def keep(name: str) -> Array:
+            drawn = keys if self.drop_together else jax.vmap(lambda key: prng.stream(key, name))(keys)
+            return jax.vmap(jax.random.uniform)(drawn) >= self.drop_probability
+
+        return {name: keep(name) for name in self.conditions}
+
+    def _by_noise(self, mse: Array, level: Level) -> dict[str, Array]:
+        mse = jax.lax.stop_gradient(mse)
+        ratio = level.sigma / (level.alpha * self.sigma_data)
+        edges = (0.0, *NOISE_EDGES, float("inf"))
+        names = [f"noise/{low:g}-{high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        inside = [(ratio >= low) & (ratio < high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        return {name: jnp.where(here, mse, jnp.nan) for name, here in zip(names, inside, strict=True)}
+
+    def _by_band(self, error: Array, x0: Array) -> dict[str, Array]:
+        if not self.bands:
+            return {}
+
+        def energy(x: Array) -> Array:
+            power = jnp.sum(jnp.square(jnp.abs(jnp.fft.rfft(jax.lax.stop_gradient(x), axis=1))), axis=2)
+            parts = jnp.array_split(power, self.bands, axis=1)
+            return jnp.stack([jnp.sum(part, axis=1) for part in parts], axis=1)
+
+        signal = energy(x0)
+        share = jnp.where(signal > 0, energy(error) / signal, jnp.nan)
+        return {f"band/{k}": share[:, k] for k in range(self.bands)}
+
+

@@ -1,0 +1,40 @@
+"""Train any Objective: optimiser, state, step, parallelism, checkpoints, writers and the loop."""
+
+from audiodiff.training.checkpoint import CheckpointError, Checkpoints, latest_step, restore_params
+from audiodiff.training.evaluate import evaluate_loss
+from audiodiff.training.interruption import Interrupted
+from audiodiff.training.loop import Batches, Result, train
+from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, Optimiser, make_optimiser
+from audiodiff.training.parallel import STRATEGIES, make_strategy
+from audiodiff.training.report import NonFiniteError
+from audiodiff.training.state import TrainState, constant_decay, power_decay
+from audiodiff.training.workdir import MAY_CHANGE, WorkdirError, prepare_workdir, read_config
+from audiodiff.training.writers import Writer, read_metrics
+
+__all__ = [
+    "MAY_CHANGE",
+    "OPTIMISERS",
+    "SCHEDULES",
+    "STRATEGIES",
+    "Batches",
+    "CheckpointError",
+    "Checkpoints",
+    "Interrupted",
+    "NonFiniteError",
+    "Optimiser",
+    "Result",
+    "TrainState",
+    "WorkdirError",
+    "Writer",
+    "constant_decay",
+    "evaluate_loss",
+    "latest_step",
+    "make_optimiser",
+    "make_strategy",
+    "power_decay",
+    "prepare_workdir",
+    "read_config",
+    "read_metrics",
+    "restore_params",
+    "train",
+]

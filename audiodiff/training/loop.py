@@ -1,0 +1,279 @@
+"""Run the training loop: the only one in the project, whatever the Objective.
+
+Each step, in this order::
+
+    save -> evaluate -> draw batch -> step -> write the previous step's measurements
+
+A checkpoint holds the state *before* its step's batch is drawn. As batch k and the key of step k are pure functions of
+(seed, k), rerunning the same command goes on as if nothing had happened. Measurements are fetched one step late,
+when the device already has the next step to work on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from audiodiff import prng
+from audiodiff.training.checkpoint import CheckpointError, Checkpoints
+from audiodiff.training.interruption import Interrupted, Stop
+from audiodiff.training.optimisers import Optimiser
+from audiodiff.training.parallel import Strategy, make_strategy
+from audiodiff.training.prefetch import Prefetch
+from audiodiff.training.progress import Progress
+from audiodiff.training.report import Clock, OnMeasurements, Report, Window
+from audiodiff.training.state import Decay, TrainState, init_state
+from audiodiff.training.step import Constants, as_pytree, make_step
+from audiodiff.training.workdir import MAY_CHANGE, exclusive, prepare_workdir, record_start, write_json
+from audiodiff.training.writers import Writer
+from audiodiff.types import Array, Objective, PyTree
+
+FINISHED_FILE = "finished.json"
+
+Evaluate = Callable[[TrainState, int, Writer], None]
+"""Look at the state before a step and write what is seen. Keep no array of it: the next step reuses their memory."""
+
+
+class Batches(Protocol):
+    """Give batch k as a pure function of (seed, k): dicts of numpy arrays, this process's slice of each."""
+
+    @property
+    def global_batch_size(self) -> int: ...
+
+    def __getitem__(self, k: int) -> Mapping[str, np.ndarray]: ...
+
+    def iterate(self, start: int) -> Iterator[Mapping[str, np.ndarray]]: ...
+
+
+class Result(NamedTuple):
+    """Hold the state a run ended with, the steps it has taken, whether it is finished, and a sentence for the user."""
+
+    state: TrainState
+    step: int
+    finished: bool
+    message: str
+
+
+def train(
+    objective: Objective,
+    optimiser: Optimiser,
+    batches: Batches,
+    *,
+    workdir: str | os.PathLike[str],
+    seed: int,
+    total_steps: int,
+    strategy: str = "jit",
+    devices: int | Sequence[jax.Device] | None = None,
+    microbatches: int = 1,
+    ema: Mapping[str, Decay] | None = None,
+    params: PyTree = None,
+    frozen: PyTree = None,
+    save_every: int = 1000,
+    evaluate_every: int | None = None,
+    log_every: int = 50,
+    evaluate: Evaluate | None = None,
+    on_measurements: OnMeasurements | None = None,
+    keep: int = 2,
+    keep_every: int | None = None,
+    max_minutes: float | None = None,
+    max_skipped_in_a_row: int = 20,
+    overfit_batch: bool = False,
+    config: Mapping[str, Any] | None = None,
+    may_change: Collection[str] = MAY_CHANGE,
+    progress: Progress | None = None,
+) -> Result:
+    """Train up to ``total_steps`` steps in ``workdir``, going on from its newest checkpoint if it has one.
+
+    ``ema`` names moving averages; ``params`` replaces the objective's own initial parameters; ``frozen`` reaches it
+    as ``context.frozen``. ``evaluate`` is called every ``evaluate_every`` steps and at the end. ``overfit_batch``
+    trains on batch 0 alone. ``config`` is kept in the workdir and must not change but for ``may_change``.
+
+    After ``max_minutes`` the run saves and returns unfinished; on SIGTERM or SIGINT it saves and raises
+    :class:`Interrupted`, a ``SystemExit`` of code 143 or 130; a finished run returns at once.
+
+    Written every ``log_every`` steps: under ``train/`` the means over the steps since the last line; under ``speed/``
+    steps and examples per second and the share of time spent waiting for data, compilation and evaluation left out.
+    """
+    _check_positive(
+        total_steps=total_steps,
+        save_every=save_every,
+        evaluate_every=evaluate_every,
+        log_every=log_every,
+        keep=keep,
+        keep_every=keep_every,
+        max_minutes=max_minutes,
+        max_skipped_in_a_row=max_skipped_in_a_row,
+    )
+    plan = make_strategy(strategy, devices=devices, batch_size=batches.global_batch_size, microbatches=microbatches)
+    folder = prepare_workdir(workdir, config, may_change=may_change)
+    progress = Progress(total_steps) if progress is None else progress
+    identity = {"seed": seed, "global_batch_size": batches.global_batch_size}
+    first_process = jax.process_index() == 0
+
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop(max_minutes))
+        stack.enter_context(exclusive(folder))
+        checkpoints = stack.enter_context(Checkpoints(folder, keep=keep, keep_every=keep_every))
+        stack.callback(progress.close)
+
+        start, state, saved_window = _start(
+            objective, optimiser, batches, ema or {}, params, plan, checkpoints, identity
+        )
+        if start >= total_steps and start == _finished_step(folder):
+            return _end(
+                progress, state, start, True, f"the run in {folder} has finished its {start} steps: nothing to do"
+            )
+        progress.say(
+            f"{'going on' if start else 'starting'} in {folder} at step {start} of {total_steps}: {_count(state)}"
+        )
+        if first_process:
+            record_start(folder, start)
+
+        constants = plan.place_constants(Constants(as_pytree(objective), prng.stream(seed, "train"), frozen))
+        run_step = plan.compile(make_step(optimiser, ema=ema, microbatches=microbatches), state)
+        placed = plan.place(state)
+        del state  # the first step takes its memory
+
+        feed = stack.enter_context(Prefetch(_draw(batches, start, total_steps, overfit_batch), plan.place_batch))
+        writer = stack.enter_context(Writer(folder, start=start, active=first_process))
+        clock = Clock(feed, batches.global_batch_size)
+        report = Report(
+            writer,
+            Window(saved_window),
+            clock,
+            progress,
+            log_every=log_every,
+            max_skipped_in_a_row=max_skipped_in_a_row,
+            on_measurements=on_measurements,
+        )
+        saved_step = None if saved_window is None else start
+
+        for step in itertools.count(start):
+            last = step >= total_steps
+            reason = stop.reason(spend=step > start)  # each part of a run takes a step, however little time it has
+
+            if step != saved_step and (last or reason or _due(step, save_every)):
+                report.settle(final=last)
+                writer.flush()  # no checkpoint is ever ahead of the metrics
+                checkpoints.save(step, plan.unplace(placed), {**identity, "window": report.window.contents()})
+                saved_step = step
+            if reason:
+                checkpoints.wait()
+                message = f"{reason}: saved step {step} of {total_steps} in {folder}; rerun the same command to go on"
+                result = _end(progress, plan.unplace(placed), step, False, message)
+                if stop.signal is not None:
+                    raise Interrupted(stop.signal, message)
+                return result
+
+            if evaluate is not None and (last or _due(step, evaluate_every)):
+                with clock.stopped():
+                    evaluate(plan.unplace(placed), step, writer)
+            if last:
+                break
+
+            batch = _next(feed, step)
+
+            if clock.must_compile(batch):
+                with clock.stopped():
+                    placed, measured = jax.block_until_ready(run_step(placed, batch, constants))
+            else:
+                placed, measured = run_step(placed, batch, constants)
+
+            report.settle()
+            report.hold(step, measured)
+
+        writer.flush()
+        checkpoints.wait()
+        if first_process:
+            write_json(folder / FINISHED_FILE, {"step": step})
+        return _end(progress, plan.unplace(placed), step, True, f"finished {step} steps in {folder}")
+
+
+def _start(
+    objective: Objective,
+    optimiser: Optimiser,
+    batches: Batches,
+    ema: Mapping[str, Decay],
+    params: PyTree,
+    plan: Strategy,
+    checkpoints: Checkpoints,
+    identity: Mapping[str, int],
+) -> tuple[int, TrainState, Mapping[str, Any] | None]:
+    """Return step, state and window of the newest checkpoint, or (0, a new state, None) where there is none."""
+    batch = dict(batches[0])
+    _check_batch(batch, identity["global_batch_size"] // jax.process_count())
+
+    def make(key: Array, batch: Mapping[str, Array], params: PyTree) -> TrainState:
+        return init_state(objective.init(key, batch) if params is None else params, optimiser.transform, ema)
+
+    arguments = (prng.stream(identity["seed"], "init"), batch, params)
+    restored = checkpoints.restore(plan.template(make, *arguments))
+    if restored is None:
+        return 0, plan.init(make, *arguments), None
+    for name, value in identity.items():
+        if restored.meta[name] != value:
+            raise CheckpointError(
+                f"the run in {checkpoints.workdir} has {name}={restored.meta[name]}, not {value}, and draws its "
+                "data by it: take the old value back, or another workdir"
+            )
+    return restored.step, restored.state, restored.meta["window"]
+
+
+def _draw(batches: Batches, start: int, stop: int, overfit_batch: bool) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yield the batches of the steps start, ..., stop - 1, or as many times batch 0."""
+    if overfit_batch:
+        yield from itertools.repeat(batches[0], max(0, stop - start))
+    else:
+        for _, batch in zip(range(start, stop), batches.iterate(start), strict=False):
+            yield batch
+
+
+def _next(feed: Prefetch, step: int) -> Any:
+    try:
+        return next(feed)
+    except StopIteration:
+        raise RuntimeError(f"the batches ended before step {step}: `iterate` must go on for ever") from None
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step > 0 and step % every == 0
+
+
+def _end(progress: Progress, state: TrainState, step: int, finished: bool, message: str) -> Result:
+    progress.say(message)
+    return Result(state, step, finished, message)
+
+
+def _finished_step(folder: pathlib.Path) -> int | None:
+    path = folder / FINISHED_FILE
+    return json.loads(path.read_text(encoding="utf-8"))["step"] if path.exists() else None
+
+
+def _count(state: TrainState) -> str:
+    return f"{sum(leaf.size for leaf in jax.tree.leaves(state.params)):,} parameters"
+
+
+def _check_batch(batch: Mapping[str, np.ndarray], size: int) -> None:
+    for name in ("weight", "draw"):
+        if name not in batch:
+            raise ValueError(f"the batches have no {name!r}, only {', '.join(sorted(batch))}: every batch needs it")
+    for name, values in batch.items():
+        if np.shape(values)[:1] != (size,):
+            raise ValueError(
+                f"{name!r} of a batch has shape {np.shape(values)}: its first axis must be the batch of {size}"
+            )
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        optional = name in ("evaluate_every", "keep_every", "max_minutes")
+        if not (optional if value is None else value > 0):
+            raise ValueError(f"{name}={value} must be positive" + (", or None" if optional else ""))

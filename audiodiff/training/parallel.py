@@ -1,0 +1,201 @@
+"""Compile the one training step for a layout of devices: `jit` over a mesh, or `pmap`.
+
+Both run the same step on the same global batch and agree to rounding. Outside this file a state is always a pytree of
+whole arrays: only `Pmap` stacks them, one copy per device, and it stacks and unstacks by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from audiodiff.training.state import TrainState
+from audiodiff.training.step import Average, Batch, Constants, Measurements, Step, measure
+from audiodiff.types import Context, PyTree
+
+STRATEGIES = ("jit", "pmap")
+CompiledStep = Callable[[Any, Batch, Any], tuple[Any, Measurements]]
+
+
+class Strategy(Protocol):
+    """Say where states and batches lie, and compile for it. A *placed* state is what the compiled step takes."""
+
+    def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState: ...
+
+    def template(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState: ...
+
+    def place(self, state: TrainState) -> Any: ...
+
+    def unplace(self, placed: Any) -> TrainState: ...
+
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch: ...
+
+    def place_constants(self, constants: Constants) -> Any: ...
+
+    def compile(self, step: Step, template: TrainState) -> CompiledStep: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Jit:
+    """Run the step as one program over a mesh of ("data",): parameters replicated, the batch split."""
+
+    mesh: Mesh
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
+
+    def shardings(self, shapes: TrainState) -> TrainState:
+        """Return where each leaf of the state lies; a mesh with an "fsdp" axis will split the large ones here."""
+        return jax.tree.map(lambda _: self.replicated, shapes)
+
+    def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """Build a state in its final place."""
+        shardings = self.shardings(jax.eval_shape(make, *arguments))
+        return jax.jit(make, out_shardings=shardings)(*arguments)
+
+    def template(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        """Return the shapes, dtypes and shardings of the state, without computing it."""
+        shapes = jax.eval_shape(make, *arguments)
+        return jax.tree.map(
+            lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, self.shardings(shapes)
+        )
+
+    def place(self, state: TrainState) -> TrainState:
+        return state
+
+    def unplace(self, placed: TrainState) -> TrainState:
+        return placed
+
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
+        """Make the global batch from this process's slice of it."""
+        split = NamedSharding(self.mesh, P("data"))
+        return {name: jax.make_array_from_process_local_data(split, np.asarray(x)) for name, x in batch.items()}
+
+    def place_constants(self, constants: Constants) -> Constants:
+        return jax.device_put(constants, self.replicated)
+
+    def compile(self, step: Step, template: TrainState) -> CompiledStep:
+        shardings = jax.tree.map(lambda s: s.sharding, template)
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, self.replicated))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pmap:
+    """Run one copy of the step per device; they meet in one psum of losses, weights and gradients."""
+
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def first(self) -> jax.sharding.SingleDeviceSharding:
+        return jax.sharding.SingleDeviceSharding(self.devices[0])
+
+    @property
+    def stacked(self) -> NamedSharding:
+        return NamedSharding(Mesh(np.array(self.devices), ("data",)), P("data"))
+
+    def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        return jax.jit(make, out_shardings=self.first)(*arguments)
+
+    def template(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
+        shapes = jax.eval_shape(make, *arguments)
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.first), shapes)
+
+    def place(self, state: TrainState) -> PyTree:
+        """Stack one copy per device on a new first axis."""
+        copies = len(self.devices)
+        return jax.jit(
+            lambda tree: jax.tree.map(lambda x: jnp.broadcast_to(x, (copies, *x.shape)), tree),
+            out_shardings=self.stacked,
+        )(jax.device_put(state, NamedSharding(self.stacked.mesh, P())))
+
+    def unplace(self, placed: PyTree) -> TrainState:
+        """Return the first device's copy; all are equal."""
+        return jax.tree.map(lambda x: x.addressable_data(0)[0], placed)
+
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
+        """Stack the devices' shares on a new first axis, in order."""
+        copies = len(self.devices)
+        arrays = {name: np.asarray(x) for name, x in batch.items()}
+        return {
+            name: jax.device_put(x.reshape(copies, x.shape[0] // copies, *x.shape[1:]), self.stacked)
+            for name, x in arrays.items()
+        }
+
+    def place_constants(self, constants: Constants) -> PyTree:
+        return self.place(constants)  # type: ignore[arg-type]
+
+    def compile(self, step: Step, template: TrainState) -> CompiledStep:
+        del template
+        return jax.pmap(
+            functools.partial(step, axis_name="data"),
+            axis_name="data",
+            devices=self.devices,
+            donate_argnums=0,
+            out_axes=(0, None),
+        )
+
+
+def make_strategy(
+    name: str = "jit",
+    *,
+    devices: int | Sequence[jax.Device] | None = None,
+    batch_size: int,
+    microbatches: int = 1,
+) -> Jit | Pmap:
+    """Return the strategy ``name`` over ``devices`` (a count, a list, or None for all), checked against the batch.
+
+    Every device must get the same number of examples, a multiple of ``microbatches``.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy={name!r} is unknown: choose one of {', '.join(STRATEGIES)}")
+    if microbatches < 1 or batch_size < 1 or batch_size % microbatches:
+        raise ValueError(f"microbatches={microbatches} must divide the batch size {batch_size}")
+    available = jax.devices()
+    if isinstance(devices, int):
+        if not 1 <= devices <= len(available):
+            raise ValueError(f"devices={devices} is impossible: this machine has 1 to {len(available)}")
+        devices = available[:devices]
+    chosen = tuple(available if devices is None else devices)
+    share = batch_size // microbatches
+    if share % len(chosen):
+        legal = [n for n in range(1, len(available) + 1) if share % n == 0]
+        raise ValueError(
+            f"{len(chosen)} devices do not divide the batch of {batch_size}"
+            + (f" in {microbatches} microbatches" if microbatches > 1 else "")
+            + f": take {', '.join(map(str, legal))} devices"
+        )
+    if name == "pmap":
+        if jax.process_count() > 1:
+            raise ValueError(f"strategy='pmap' is for one process, not {jax.process_count()}: take strategy='jit'")
+        return Pmap(chosen)
+    # Auto axes: jax.make_mesh would make them Explicit, under which Flax layers fail.
+    return Jit(Mesh(np.array(chosen), ("data",), axis_types=(AxisType.Auto,)))
+
+
+@jax.jit
+def _measure(constants: Constants, params: PyTree, batch: Batch) -> tuple[Average, dict[str, Average]]:
+    context = Context(constants.key, jnp.zeros((), jnp.int32), None, constants.frozen)
+    return measure(constants.objective, params, context, batch)
+
+
+def measure_batches(constants: Constants, params: PyTree, batches: Iterable[Batch]) -> dict[str, float]:
+    """Return the means of the loss and of every measurement over all examples of all batches, by weight.
+
+    Compiled once per shape, whatever the parameters; it runs wherever parameters and batches lie.
+    """
+    sums: dict[str, tuple[float, float]] = {}
+    for batch in batches:
+        loss, measured = jax.device_get(_measure(constants, params, batch))
+        for name, average in {"loss": loss, **measured}.items():
+            total, weight = sums.get(name, (0.0, 0.0))
+            sums[name] = (total + float(average.total), weight + float(average.weight))
+    return {name: total / weight if weight else float("nan") for name, (total, weight) in sums.items()}

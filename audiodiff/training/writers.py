@@ -1,0 +1,118 @@
+"""Write what a run measures: one JSON object per line in `metrics.jsonl`, and TensorBoard events beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Writer:
+    """Write scalars, audio and images of a run that goes on at step ``start``.
+
+    Lines and events of steps at or past ``start`` are dropped: they will be written again. A figure that is
+    not finite is ``null`` in ``metrics.jsonl`` and absent from TensorBoard. With ``active=False`` (every process but
+    the first) nothing is written.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], *, start: int = 0, active: bool = True):
+        self._lines: Any = None
+        self._events: Any = None
+        if not active:
+            return
+        from tensorboardX import SummaryWriter  # imported here: only runs need it
+
+        folder = pathlib.Path(workdir).resolve()
+        drop_lines(folder / METRICS_FILE, start)
+        self._lines = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        self._events = SummaryWriter(str(folder), purge_step=start)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def scalars(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write one line of named figures, measured at ``step``."""
+        if self._lines is None:
+            return
+        values = {name: float(value) for name, value in figures.items()}
+        line = {"step": int(step)} | {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.write(json.dumps(line, allow_nan=False) + "\n")
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._events.add_scalar(name, value, step)
+
+    def audio(self, step: int, name: str, samples: np.ndarray, rate_hz: int) -> None:
+        """Write one recording, [samples] or [samples, channels] in [-1, 1]; louder is an error, never clipped."""
+        samples = np.asarray(samples, np.float32)
+        samples = samples[:, None] if samples.ndim == 1 else samples
+        if samples.ndim != 2:
+            raise ValueError(f"audio {name!r} has shape {samples.shape}: it must be (samples, channels)")
+        peak = float(np.max(np.abs(samples), initial=0.0))
+        if not peak <= 1.0:  # also refuses NaN
+            raise ValueError(f"audio {name!r} has peak {peak:.4g}: scale it into [-1, 1] first")
+        if self._events is not None:
+            self._events.add_audio(name, samples, step, sample_rate=int(rate_hz))
+
+    def image(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Write one picture, uint8 [height, width, 3]."""
+        pixels = np.asarray(pixels)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
+            raise ValueError(
+                f"image {name!r} is {pixels.dtype}{list(pixels.shape)}: it must be uint8 [height, width, 3]"
+            )
+        if self._events is not None:
+            self._events.add_image(name, pixels, step, dataformats="HWC")
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Write one page of Markdown."""
+        if self._events is not None:
+            self._events.add_text(name, text, step)
+
+    def flush(self) -> None:
+        """Put everything on disk, so that no checkpoint is ever ahead of the metrics."""
+        if self._lines is not None:
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+            self._events.flush()
+
+    def close(self) -> None:
+        if self._lines is not None:
+            self.flush()
+            self._lines.close()
+            self._events.close()
+            self._lines = self._events = None
+
+
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the lines of a run's ``metrics.jsonl``, [] where there is none; a last line cut short is left out."""
+    path = pathlib.Path(workdir) / METRICS_FILE
+    return [json.loads(line) for line in _whole_lines(path)]
+
+
+def drop_lines(path: pathlib.Path, start: int) -> None:
+    """Remove the lines of steps at or past ``start``, and a last line cut short by a crash; all or nothing."""
+    lines = _whole_lines(path)
+    kept = [line for line in lines if json.loads(line)["step"] < start]
+    if path.exists():
+        new = path.with_suffix(".tmp")
+        new.write_text("".join(kept), encoding="utf-8")
+        os.replace(new, path)
+
+
+def _whole_lines(path: pathlib.Path) -> list[str]:
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

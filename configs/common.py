@@ -1,0 +1,123 @@
+"""Hold the defaults that configs begin from. Every key a config may have stands here or in the config itself."""
+
+from ml_collections import ConfigDict
+
+
+def diffusion() -> ConfigDict:
+    """Return a diffusion run: EDM on the waveform, a U-Net, DPM-Solver++ 2M."""
+    config = ConfigDict()
+    config.task = "diffusion"
+    config.seed = 0
+    config.dtype = "float32"
+    config.conditions = ()
+    config.data = data()
+    config.representation = ConfigDict({"name": "waveform", "preemphasis": 0.0})
+    config.process = ConfigDict({"name": "edm"})
+    config.parameterisation = "edm"
+    config.network = ConfigDict({"name": "unet1d"})
+    config.objective = ConfigDict(
+        {
+            # In units of sigma_data: EDM's P_mean = -1.2 at sigma_data = 0.5 is -0.507.
+            "levels": ConfigDict({"name": "log_normal", "mean": -0.507, "std": 1.2}),
+            "weighting": ConfigDict({"name": "edm"}),
+            "drop_probability": 0.1,
+            "drop_together": True,
+            "learned_uncertainty": False,
+            "mask_padding": False,
+            "bands": 4,
+        }
+    )
+    config.optimiser = optimiser()
+    config.training = training()
+    config.sampler = ConfigDict(
+        {
+            "name": "dpmpp_2m",
+            "options": ConfigDict(),
+            "steps": 40,
+            "grid": ConfigDict({"name": "karras", "sigma_min": 0.003, "sigma_max": 80.0, "rho": 7.0}),
+            "guidance": 1.0,
+            # Guidance acts where low < sigma / (alpha sigma_data) <= high.
+            "guidance_interval": (0.0, float("inf")),
+            "guidance_rescale": 0.0,
+        }
+    )
+    return config
+
+
+def judge() -> ConfigDict:
+    """Return a judge: a classifier of log-mels with a class for what is no such sound."""
+    config = ConfigDict()
+    config.task = "judge"
+    config.seed = 0
+    config.dtype = "float32"
+    config.conditions = ()
+    config.data = data()
+    config.mel = ConfigDict(
+        {"name": "librosa", "fft_samples": 512, "hop_samples": 128, "window_samples": 512, "bands": 40}
+    )
+    config.network = ConfigDict({"name": "classifier", "channels": (24, 48, 96)})
+    config.objective = ConfigDict({"reject_probability": 0.2, "noise_probability": 0.5, "max_shift_samples": 800})
+    config.optimiser = optimiser()
+    config.training = training()
+    return config
+
+
+def data() -> ConfigDict:
+    """Return the keys that every data set has; layouts and the embedded set take a few of their own."""
+    return ConfigDict(
+        {
+            "name": "fsdd",
+            "root": "",
+            "rate_hz": 8000,
+            "channels": 1,
+            "length_samples": 8192,
+            "target_dbfs": -20.0,
+            "crop": "start",
+            "max_shift_samples": 0,
+            "flip_polarity": False,
+            "conditions": (),
+            "in_memory": True,
+            "train_split": "train",
+            "held_out_split": "test",
+            "strict": False,
+        }
+    )
+
+
+def optimiser() -> ConfigDict:
+    """Return AdamW with a short warm-up and a cosine."""
+    return ConfigDict(
+        {
+            "name": "adamw",
+            "learning_rate": 1e-3,
+            "schedule": "cosine",
+            "warmup_steps": 100,
+            "end_factor": 0.02,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
+            "b1": 0.9,
+            "b2": 0.99,
+        }
+    )
+
+
+def training() -> ConfigDict:
+    """Return the loop's settings."""
+    return ConfigDict(
+        {
+            "batch_size": 32,
+            "total_steps": 1000,
+            "strategy": "jit",
+            "devices": 0,
+            "microbatches": 1,
+            "ema": ConfigDict({"short": ("constant", 0.999)}),
+            "ema_choice": "short",
+            "save_every": 500,
+            "evaluate_every": 500,
+            "log_every": 50,
+            "keep": 2,
+            "held_out_clips": 64,
+            "watch_clips": 4,
+            "num_threads": 1,
+        }
+    )

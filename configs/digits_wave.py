@@ -1,0 +1,61 @@
+"""Can a raw-waveform model on two CPU cores say the ten digits in six voices?
+
+Question: class- and speaker-conditional generation of FSDD's recordings (8 kHz, 8,192 samples), with no
+spectrogram and no vocoder anywhere.
+
+    python experiments/train.py --config=configs/digits_wave.py:cpu --workdir=runs/digits_cpu
+    python experiments/sample.py --workdir=runs/digits_cpu --out=runs/digits_cpu/samples --num=600
+    python experiments/evaluate.py --workdir=runs/digits_cpu --samples=runs/digits_cpu/samples --judge=runs/judge_digits
+
+``:cpu``    at most 60 minutes of 2 cores
+``:gpu``    20 minutes of one H200-class GPU, in parts: ``--max_minutes=9`` and again (not yet measured)
+``:smoke``  seconds; shows that everything runs, not that it learns
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "cpu") -> ConfigDict:
+    """Return the config of one size."""
+    if arg not in ("cpu", "gpu", "smoke"):
+        raise ValueError(f"configs/digits_wave.py has no size {arg!r}; choose cpu, gpu or smoke")
+    config = common.diffusion()
+    config.conditions = ("digit", "speaker")
+    config.data.conditions = ("digit", "speaker")
+    config.representation.preemphasis = 0.9
+    config.network = ConfigDict(
+        {
+            "name": "unet1d",
+            "factors": (32, 2, 2),
+            "channels": (128, 192, 256),
+            "blocks": (1, 1, 1),
+            "attention_heads": (0, 0, 4),
+            "embedding": 256,
+        }
+    )
+    config.objective.levels.mean = 0.0
+    config.objective.levels.std = 1.5
+    config.sampler.guidance = 2.0
+    config.training.batch_size = 16
+    config.training.total_steps = 5000
+    if arg == "gpu":
+        config.network.channels = (256, 384, 512)
+        config.network.blocks = (2, 2, 2)
+        config.training.batch_size = 128
+        config.training.total_steps = 20_000
+        config.dtype = "bfloat16"
+    if arg == "smoke":
+        config.network.channels = (16, 16, 16)
+        config.network.attention_heads = (0, 0, 1)
+        config.network.embedding = 32
+        config.training.batch_size = 4
+        config.training.total_steps = 10
+        config.training.save_every = 5
+        config.training.evaluate_every = 10
+        config.training.log_every = 5
+        config.training.held_out_clips = 4
+        config.training.watch_clips = 1
+        config.sampler.steps = 3
+    return config

@@ -1,0 +1,33 @@
+"""Train a model or a judge.
+
+    python experiments/train.py --config=configs/digits_wave.py:cpu --workdir=runs/digits_cpu [--config.key=value ...]
+
+The same command goes on where it stopped. Exit codes: 0 finished, or stopped by --max_minutes; 143 and 130 after SIGTERM and
+SIGINT, saved; 1 bad input, in one line.
+"""
+
+import pathlib
+
+import command
+from absl import flags
+
+CONFIG = command.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "Save and stop after so many minutes; rerun to go on.")
+OVERFIT = flags.DEFINE_bool("overfit_batch", False, "Train on the first batch alone: its loss must fall.")
+
+
+def main() -> None:
+    """Run the experiment of the config."""
+    from audiodiff.build.experiment import run_experiment
+
+    run_experiment(
+        command.plain(CONFIG.value),
+        pathlib.Path(WORKDIR.value),
+        overfit_batch=OVERFIT.value,
+        max_minutes=MAX_MINUTES.value,
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, needs=("config", "workdir"))

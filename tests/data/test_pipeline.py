@@ -1,0 +1,215 @@
+"""Batch k is a pure function of (seed, k): on any number of hosts, threads and processes, from any start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiodiff.data.audio_files import write_audio
+from audiodiff.data.embedded import EmbeddedSounds
+from audiodiff.data.layouts import scan_folder
+from audiodiff.data.manifest import ManifestSource
+from audiodiff.data.normalisation import Preparation, level_dbfs, restore_level
+from audiodiff.data.pipeline import Batches
+from audiodiff.data.sources import ArraySource, AudioError, ConditionInfo, InMemory, Subset
+
+LENGTH = 16
+
+
+def numbered(count: int, channels: int = 1) -> ArraySource:
+    """Clip i is noise of its own and has the number i as its condition."""
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(size=(int(rng.integers(8, 40)), channels)) for _ in range(count)]
+    return ArraySource(clips, 8_000, {"number": ConditionInfo("number")}, {"number": list(range(count))})
+
+
+def batches(source, **settings) -> Batches:
+    return Batches(source, Preparation(LENGTH), **{"batch_size": 4, "seed": 7} | settings)
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 2**31), st.integers(0, 30), st.booleans())
+def test_hosts_together_hold_the_batch_of_one_host(count, hosts, seed, k, shuffle):
+    source = numbered(count)
+    whole = batches(source, seed=seed, shuffle=shuffle)[k]
+    parts = [
+        batches(source, seed=seed, shuffle=shuffle, process_index=host, process_count=hosts)[k] for host in range(hosts)
+    ]
+    assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
+    np.testing.assert_array_equal(whole["draw"], np.arange(4 * k, 4 * k + 4))
+
+
+def test_every_epoch_holds_every_clip_once_in_a_new_order():
+    loader = batches(numbered(10), batch_size=5)
+    seen = [np.concatenate([loader[2 * epoch + half]["number"] for half in (0, 1)]) for epoch in range(4)]
+    for order in seen:
+        np.testing.assert_array_equal(np.sort(order), np.arange(10))
+    assert len({tuple(order) for order in seen}) == 4
+    assert tuple(batches(numbered(10), batch_size=10, seed=8)[0]["number"]) != tuple(seen[0])
+
+
+def test_unshuffled_batches_follow_the_source():
+    loader = batches(numbered(6), shuffle=False)
+    np.testing.assert_array_equal(loader[1]["number"], [4, 5, 0, 1])
+
+
+@pytest.mark.parametrize("num_threads", [0, 3])
+def test_iterating_from_a_start_gives_the_batches_of_that_number(num_threads):
+    loader = batches(numbered(10), num_threads=num_threads)
+    for k, batch in zip(range(5, 9), loader.iterate(5), strict=False):
+        assert_equal(batch, loader[k])
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing():
+    loader = batches(numbered(10), num_workers=1)
+    for k, batch in zip(range(2), loader.iterate(), strict=False):
+        assert_equal(batch, loader[k])
+
+
+def test_a_batch_is_what_the_contract_says():
+    batch = batches(numbered(10))[0]
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
+        "audio": ((4, LENGTH), "float32"),
+        "weight": ((4,), "float32"),
+        "draw": ((4,), "int32"),
+        "index": ((4,), "int32"),
+        "length": ((4,), "int32"),
+        "gain_db": ((4,), "float32"),
+        "number": ((4,), "float32"),
+    }
+    assert batches(numbered(10, channels=2))[0]["audio"].shape == (4, LENGTH, 2)
+
+
+def test_the_crop_is_new_every_epoch_and_the_same_at_every_reading():
+    source = Subset(numbered(10), [3])
+    long = ArraySource([np.random.default_rng(0).normal(size=4_000)], 8_000)
+    crops = [batches(long, batch_size=1)[k]["audio"][0] for k in range(4)]
+    assert len({crop.tobytes() for crop in crops}) == 4
+    np.testing.assert_array_equal(batches(long, batch_size=1)[2]["audio"][0], crops[2])
+    assert len(source) == 1
+
+
+def test_gain_undoes_the_normalisation():
+    source = numbered(5)
+    batch = Batches(source, Preparation(64), batch_size=5, seed=0)[0]
+    for row, index in enumerate(batch["index"]):
+        length = batch["length"][row]
+        assert length == len(source[index]["audio"])
+        back = restore_level(batch["audio"][row], batch["gain_db"][row])
+        np.testing.assert_allclose(back[:length], source[index]["audio"][:, 0], rtol=1e-5)
+        assert level_dbfs(batch["audio"][row][:length]) == pytest.approx(-20, abs=1e-4)
+        assert not batch["audio"][row][length:].any()
+
+
+def test_examples_are_fixed_and_in_order():
+    loader = batches(numbered(10))
+    chosen = loader.examples([5, 2, 5])
+    np.testing.assert_array_equal(chosen["number"], [5, 2, 5])
+    assert_equal(chosen, loader.examples([5, 2, 5]))
+    np.testing.assert_array_equal(chosen["audio"][1], loader.examples([2])["audio"][0])
+
+
+def folder_with_bad_clips(folder, good=8):
+    rng = np.random.default_rng(0)
+    for index in range(good):
+        write_audio(folder / f"good{index}.wav", rng.uniform(-0.5, 0.5, 300), 8_000)
+    (folder / "bad_empty.wav").write_bytes(b"")
+    write_audio(folder / "bad_silent.wav", np.zeros(300), 8_000)
+    return ManifestSource(scan_folder(folder), 8_000)
+
+
+def test_a_bad_clip_keeps_its_place_with_weight_0_and_is_named(tmp_path):
+    source = InMemory(folder_with_bad_clips(tmp_path))
+    loader = Batches(source, Preparation(400), batch_size=10, seed=0, max_bad_share=0.2)
+    batch = loader[0]
+    bad = batch["weight"] == 0
+    assert bad.sum() == 2 and batch["audio"].shape == (10, 400)
+    assert not batch["audio"][bad].any() and not batch["length"][bad].any()
+    assert np.abs(batch["audio"][~bad]).max(axis=1).min() > 0
+    assert [fault.index for fault in loader.faults] == sorted(batch["index"][bad])
+    empty, silent = (str(fault) for fault in loader.faults)
+    assert str(tmp_path / "bad_empty.wav") in empty and "0 bytes" in empty
+    assert str(tmp_path / "bad_silent.wav") in silent and "silent" in silent
+    for _ in range(3):
+        assert_equal(loader[0], batch)
+    assert len(loader.faults) == 2, "each clip is named once"
+    same = Batches(source, Preparation(400), batch_size=10, seed=0, max_bad_share=0.2).iterate()
+    assert_equal(next(same), batch)
+
+
+def test_strict_stops_at_the_first_bad_clip(tmp_path):
+    loader = Batches(folder_with_bad_clips(tmp_path), Preparation(400), batch_size=10, seed=0, strict=True)
+    with pytest.raises(AudioError, match=r"bad_.*\(strict is set"):
+        loader[0]
+
+
+def test_too_many_bad_clips_stop_the_run(tmp_path):
+    loader = Batches(folder_with_bad_clips(tmp_path), Preparation(400), batch_size=10, seed=0, max_bad_share=0.15)
+    with pytest.raises(AudioError, match="2 of 10 clips cannot be used, more than max_bad_share = 0.15"):
+        loader[0]
+
+
+def test_a_set_without_one_good_clip_is_an_error():
+    silent = ArraySource([np.zeros(20)] * 3, 8_000)
+    with pytest.raises(AudioError, match="none of the 3 clips can be used; the first says: array 0: silent"):
+        batches(silent, max_bad_share=1.0)[0]
+
+
+def test_sequences_of_unequal_length_are_padded_where_asked():
+    words = [np.array([72, 105]), np.array([72, 101, 108, 108, 111]), np.array([33])]
+    source = ArraySource([np.ones(9)] * 3, 8_000, {"text": ConditionInfo("text")}, {"text": words})
+    with pytest.raises(ValueError, match=r"condition 'text' .* condition_lengths=\{'text': N\}"):
+        batches(source, batch_size=3)[0]
+    batch = batches(source, batch_size=3, shuffle=False, condition_lengths={"text": 4})[0]
+    np.testing.assert_array_equal(batch["text"], [[72, 105, 0, 0], [72, 101, 108, 108], [33, 0, 0, 0]])
+    np.testing.assert_array_equal(batch["text_length"], [2, 4, 1])
+
+
+@pytest.mark.parametrize(
+    "settings,said",
+    [
+        ({"batch_size": 6, "process_count": 4}, "batch_size 6 cannot be divided among 4"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"process_index": 2, "process_count": 2}, "process_index 2"),
+        ({"condition_lengths": {"words": 3}}, "names 'words'"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_impossible_settings_are_clear_errors(settings, said):
+    with pytest.raises(ValueError, match=said):
+        batches(numbered(3), **settings)[0]
+
+
+def test_an_empty_source_and_a_reserved_name_are_errors():
+    with pytest.raises(ValueError, match="no clips"):
+        batches(ArraySource([], 8_000))
+    taken = ArraySource([np.ones(9)], 8_000, {"weight": ConditionInfo("number")}, {"weight": [1.0]})
+    with pytest.raises(ValueError, match="may not be named 'weight'"):
+        batches(taken)
+    with pytest.raises(IndexError, match="overflow int32"):
+        batches(numbered(3))[2**31]
+
+
+def test_memory_reads_each_clip_once():
+    class Counting(EmbeddedSounds):
+        read: list[int] = []
+
+        def __getitem__(self, index):
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    source = InMemory(Counting(4, length_samples=2_000))
+    loader = Batches(source, Preparation(100), batch_size=4, seed=0)
+    fresh = Batches(EmbeddedSounds(4, length_samples=2_000), Preparation(100), batch_size=4, seed=0)
+    for k in range(3):
+        assert_equal(loader[k], fresh[k])
+    assert sorted(Counting.read) == [0, 1, 2, 3]

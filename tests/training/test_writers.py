@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import io
+import json
+import wave
+
+import numpy as np
+import pytest
+
+from audiodiff.training.writers import METRICS_FILE, Writer, read_metrics
+
+
+def test_lines_survive_and_a_restart_drops_what_comes_again(tmp_path):
+    with Writer(tmp_path) as writer:
+        for step in range(5):
+            writer.scalars(step, {"train/loss": np.float32(1 / (step + 1))})
+    with open(tmp_path / METRICS_FILE, "a") as file:
+        file.write('{"step": 1, "tr')  # killed in the middle of a line
+    assert [line["step"] for line in read_metrics(tmp_path)] == [0, 1, 2, 3, 4]
+    with Writer(tmp_path, start=3) as writer:
+        writer.scalars(3, {"train/loss": 9.0})
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    assert lines[1]["train/loss"] == 0.5 and lines[3]["train/loss"] == 9.0
+
+
+def test_a_figure_that_is_not_finite_is_null_and_the_line_stays_valid_json(tmp_path):
+    with Writer(tmp_path) as writer:
+        writer.scalars(0, {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    assert (tmp_path / METRICS_FILE).read_text() == '{"step": 0, "a": null, "b": null, "c": 1.0}\n'
+    assert "NaN" not in json.dumps(read_metrics(tmp_path))
+
+
+def test_flushed_lines_are_on_disk_while_the_run_goes_on(tmp_path):
+    with Writer(tmp_path) as writer:
+        writer.scalars(0, {"a": 1.0})
+        writer.flush()
+        assert read_metrics(tmp_path) == [{"step": 0, "a": 1.0}]
+
+
+def test_tensorboard_reads_back_scalars_audio_and_images(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    rate_hz, pixels = 8000, np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    tone = 0.5 * np.sin(2 * np.pi * 440 / rate_hz * np.arange(400))
+    stereo = np.stack([tone, -tone], axis=1)
+    with Writer(tmp_path) as writer:
+        for step in range(4):
+            writer.scalars(step, {"train/loss": float(step)})
+        writer.audio(1, "sample", stereo, rate_hz)
+        writer.image(1, "spectrogram", pixels)
+        writer.text(1, "note", "*words*")
+    with Writer(tmp_path, start=2) as writer:
+        writer.scalars(2, {"train/loss": 20.0})
+    events = accumulator.EventAccumulator(str(tmp_path), {"audio": 0, "images": 0, "scalars": 0})
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(0, 0.0), (1, 1.0), (2, 20.0)]
+    (sound,) = events.Audio("sample")
+    with wave.open(io.BytesIO(sound.encoded_audio_string)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (rate_hz, 2, 400)
+        samples = np.frombuffer(file.readframes(400), np.int16).reshape(400, 2) / 32768
+    np.testing.assert_allclose(samples, stereo, atol=1e-4)
+    (picture,) = events.Images("spectrogram")
+    assert (picture.height, picture.width) == (4, 6)
+    image = pytest.importorskip("PIL.Image").open(io.BytesIO(picture.encoded_image_string))
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
+
+
+def test_an_inactive_writer_writes_nothing(tmp_path):
+    with Writer(tmp_path, active=False) as writer:
+        writer.scalars(0, {"a": 1.0})
+        writer.audio(0, "a", np.zeros(10), 8000)
+        writer.image(0, "a", np.zeros((2, 2, 3), np.uint8))
+        writer.flush()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_media_are_refused(tmp_path):
+    with Writer(tmp_path, active=False) as writer:
+        with pytest.raises(ValueError, match=r"'a' has peak 1\.5"):
+            writer.audio(0, "a", np.array([0.0, 1.5]), 8000)
+        with pytest.raises(ValueError, match="peak nan"):
+            writer.audio(0, "a", np.array([0.0, np.nan]), 8000)
+        with pytest.raises(ValueError, match=r"\(samples, channels\)"):
+            writer.audio(0, "a", np.zeros((1, 2, 3)), 8000)
+        with pytest.raises(ValueError, match=r"'a' is float64\[2, 2, 3\]"):
+            writer.image(0, "a", np.zeros((2, 2, 3)))
