@@ -18,7 +18,11 @@ def stream(seed: int | Array, name: str) -> Array:
 
     ``seed`` is an integer or a key. CRC-32 because Python's ``hash`` is salted anew in every process.
     """
-    key = seed if isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key) else jax.random.key(seed)
+    key = (
+        seed
+        if isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+        else jax.random.key(seed)
+    )
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 

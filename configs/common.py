@@ -55,7 +55,7 @@ def judge() -> ConfigDict:
     config.mel = ConfigDict(
         {"name": "librosa", "fft_samples": 512, "hop_samples": 128, "window_samples": 512, "bands": 40}
     )
-    config.network = ConfigDict({"name": "classifier", "channels": (24, 48, 96)})
+    config.network = ConfigDict({"name": "classifier", "widths": (64, 96, 128)})
     config.objective = ConfigDict({"reject_probability": 0.2, "noise_probability": 0.5, "max_shift_samples": 800})
     config.optimiser = optimiser()
     config.training = training()
@@ -79,6 +79,7 @@ def data() -> ConfigDict:
             "in_memory": True,
             "train_split": "train",
             "held_out_split": "test",
+            "test_split": "test",
             "strict": False,
         }
     )
@@ -119,5 +120,21 @@ def training() -> ConfigDict:
             "held_out_clips": 64,
             "watch_clips": 4,
             "num_threads": 1,
+        }
+    )
+
+
+def smoke(config: ConfigDict) -> None:
+    """Make a run take seconds: it shows that everything works together, not that it learns."""
+    config.optimiser.warmup_steps = 2
+    config.training.update(
+        {
+            "batch_size": 4,
+            "total_steps": 10,
+            "save_every": 5,
+            "evaluate_every": 10,
+            "log_every": 5,
+            "held_out_clips": 4,
+            "watch_clips": 1,
         }
     )

@@ -24,6 +24,8 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     config = common.diffusion()
     config.conditions = ("digit", "speaker")
     config.data.conditions = ("digit", "speaker")
+    config.data.validation_indices = (5,)
+    config.data.held_out_split = "validation"
     config.representation.preemphasis = 0.9
     config.network = ConfigDict(
         {
@@ -39,7 +41,10 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     config.objective.levels.std = 1.5
     config.sampler.guidance = 2.0
     config.training.batch_size = 16
-    config.training.total_steps = 5000
+    config.training.total_steps = 5500
+    config.training.evaluate_every = 1000
+    config.optimiser.learning_rate = 1.5e-3
+    config.sampler.grid.sigma_max = 40.0
     if arg == "gpu":
         config.network.channels = (256, 384, 512)
         config.network.blocks = (2, 2, 2)
@@ -50,12 +55,6 @@ def get_config(arg: str = "cpu") -> ConfigDict:
         config.network.channels = (16, 16, 16)
         config.network.attention_heads = (0, 0, 1)
         config.network.embedding = 32
-        config.training.batch_size = 4
-        config.training.total_steps = 10
-        config.training.save_every = 5
-        config.training.evaluate_every = 10
-        config.training.log_every = 5
-        config.training.held_out_clips = 4
-        config.training.watch_clips = 1
+        common.smoke(config)
         config.sampler.steps = 3
     return config

@@ -27,10 +27,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config.training.evaluate_every = 300
     config.training.held_out_clips = 300
     if arg == "smoke":
-        config.training.batch_size = 8
-        config.training.total_steps = 6
-        config.training.save_every = 3
-        config.training.evaluate_every = 6
-        config.training.log_every = 3
-        config.training.held_out_clips = 8
+        common.smoke(config)
     return config

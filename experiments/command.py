@@ -12,9 +12,9 @@ from typing import Any
 # Scripts are run by path from the project's root: configs/ is found there, as audiodiff is where it is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import jax  # noqa: E402
-from absl import app, flags, logging  # noqa: E402
-from ml_collections import ConfigDict, config_flags  # noqa: E402
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
 
 EXPECTED = (ValueError, FileNotFoundError, RuntimeError, OSError)
 """What bad input raises: told in one line, exit code 1. Anything else is a bug and keeps its traceback."""
@@ -22,7 +22,9 @@ EXPECTED = (ValueError, FileNotFoundError, RuntimeError, OSError)
 
 def define_config() -> Any:
     """Define --config, a Python file with get_config(arg) (--config=FILE[:ARG]), and --config.key=value for its keys."""
-    return config_flags.DEFINE_config_file("config", None, "Config file, as configs/digits_wave.py:cpu.", lock_config=True)
+    return config_flags.DEFINE_config_file(
+        "config", None, "Config file, as configs/digits_wave.py:cpu.", lock_config=True
+    )
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

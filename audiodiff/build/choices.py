@@ -30,7 +30,9 @@ def options(what: str, config: Mapping[str, Any], allowed: tuple[str, ...]) -> d
     given = {key: value for key, value in config.items() if key != "name"}
     for key in given:
         if key not in allowed:
-            raise ConfigError(f"{what} {config.get('name', '')!r} takes no {key!r}; it takes {nearest_first(key, list(allowed))}")
+            raise ConfigError(
+                f"{what} {config.get('name', '')!r} takes no {key!r}; it takes {nearest_first(key, list(allowed))}"
+            )
     return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
 
 

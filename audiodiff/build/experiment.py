@@ -222,5 +222,3 @@ def all_combinations(vocabularies: Mapping[str, tuple[str, ...]]) -> list[dict[s
     for name, labels in vocabularies.items():
         combinations = [{**one, name: label} for one in combinations for label in labels]
     return combinations
-
-

@@ -109,7 +109,7 @@ def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjecti
         heads.append((name, len(info.vocabulary) + 1))
     network = config["network"]
     module = LogMelClassifier(
-        heads=tuple(heads), channels=tuple(network["channels"]), dtype=choose("dtype", config["dtype"], DTYPES)
+        heads=tuple(heads), widths=tuple(network["widths"]), dtype=choose("dtype", config["dtype"], DTYPES)
     )
     augment = config["objective"]
     return ClassificationObjective(
@@ -138,7 +138,9 @@ def judge_classes(facts: Facts, head: str) -> tuple[str, ...]:
     return (*facts.conditions[head].vocabulary, REJECT)
 
 
-def measure_facts(sets_split: data.Source, preparation: data.Preparation, encode: Any, manifest_hash: str) -> tuple[Facts, data.DataStatistics]:
+def measure_facts(
+    sets_split: data.Source, preparation: data.Preparation, encode: Any, manifest_hash: str
+) -> tuple[Facts, data.DataStatistics]:
     """Measure the facts of a training split: sigma_data and mean of ``encode`` of its prepared clips."""
     statistics = data.measure(sets_split, preparation, encode, manifest_hash=manifest_hash)
     facts = Facts(

@@ -36,7 +36,15 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     ),
     "dilated_stack": (
         DilatedStack,
-        ("layers", "channels", "dilation_cycle", "causal"),
+        (
+            "residual_layers",
+            "residual_channels",
+            "dilation_cycle",
+            "kernel_size",
+            "out_channels",
+            "causal",
+            "embedding_features",
+        ),
     ),
 }
 
@@ -54,7 +62,9 @@ def _spec(name: str, info: ConditionInfo) -> ConditionSpec:
     raise ConfigError(f"condition {name!r} is a {info.kind}, which no network takes as it is; use labels or numbers")
 
 
-def make_network(config: Mapping[str, Any], conditions: tuple[ConditionSpec, ...], dtype: str = "float32") -> Functional:
+def make_network(
+    config: Mapping[str, Any], conditions: tuple[ConditionSpec, ...], dtype: str = "float32"
+) -> Functional:
     """Build a denoising network."""
     kind, allowed = choose("network", config["name"], NETWORKS)
     module = call("network", kind, config, allowed, conditions=conditions, dtype=choose("dtype", dtype, DTYPES))

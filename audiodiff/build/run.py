@@ -99,7 +99,9 @@ class Run:
         batch = max((len(values) for values in many.values()), default=1)
         for name, values in many.items():
             if len(values) not in (1, batch):
-                raise ConfigError(f"condition {name!r} has {len(values)} values and another {batch}: give one or equally many")
+                raise ConfigError(
+                    f"condition {name!r} has {len(values)} values and another {batch}: give one or equally many"
+                )
         return {
             name: jnp.asarray([self._label(name, value) for value in values] * (batch // len(values)))
             for name, values in many.items()
@@ -140,7 +142,9 @@ def load(workdir: str | os.PathLike[str], *, ema: str | None = "default", step: 
 def hash_weights(params: PyTree) -> str:
     """Return the first 16 hex digits of the SHA-256 of all arrays with their paths."""
     digest = hashlib.sha256()
-    for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(params), key=lambda item: jax.tree_util.keystr(item[0])):
+    for path, leaf in sorted(
+        jax.tree_util.tree_leaves_with_path(params), key=lambda item: jax.tree_util.keystr(item[0])
+    ):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import butter, lfilter, sosfilt
+import scipy  # loads scipy.signal when it is first used
 
 from audiodiff.data.randomness import generator
 from audiodiff.data.sources import ConditionInfo, Item
@@ -158,7 +158,7 @@ def vowel(
     f0_hz = pitch_hz * 2 ** (glide_cents / 1200 * np.linspace(-1, 1, len(seconds)))
     phase = 2 * np.pi * np.cumsum(f0_hz) / rate_hz
     pulses = pulse_train(phase, int(0.48 * rate_hz / f0_hz.max()))
-    sound = lfilter([1], [1, -np.exp(-2 * np.pi * 200 / rate_hz)], pulses)
+    sound = scipy.signal.lfilter([1], [1, -np.exp(-2 * np.pi * 200 / rate_hz)], pulses)
     tract = rng.uniform(0.94, 1.06)
     for formant_hz, bandwidth_hz in zip(FORMANTS_HZ[name], BANDWIDTHS_HZ, strict=True):
         sound = resonate(sound, formant_hz * tract, bandwidth_hz, rate_hz)
@@ -176,7 +176,7 @@ def resonate(x: np.ndarray, centre_hz: float, bandwidth_hz: float, rate_hz: int)
     """Apply Klatt's resonator (1980, eq. 2), of unit gain at 0 Hz."""
     radius = np.exp(-np.pi * bandwidth_hz / rate_hz)
     b, c = 2 * radius * np.cos(2 * np.pi * centre_hz / rate_hz), -(radius**2)
-    return lfilter([1 - b - c], [1, -b, -c], x)
+    return scipy.signal.lfilter([1 - b - c], [1, -b, -c], x)
 
 
 def pluck(f0_hz: float, samples: int, rate_hz: int, place: float, decay_seconds: float = 0.5) -> np.ndarray:
@@ -199,7 +199,7 @@ def pluck(f0_hz: float, samples: int, rate_hz: int, place: float, decay_seconds:
     burst = np.zeros(samples)
     start = np.arange(round(period)) / period
     burst[: len(start)] = np.where(start < place, 1 - place, -place)
-    return lfilter([1, c], denominator, burst)
+    return scipy.signal.lfilter([1, c], denominator, burst)
 
 
 def fm(carrier_hz: float, ratio: float, index: np.ndarray, seconds: np.ndarray) -> np.ndarray:
@@ -245,7 +245,9 @@ def fall(pitch_hz: float, seconds: np.ndarray, rate_hz: int, rng: np.random.Gene
 
 def high_noise(samples: int, cutoff_hz: float, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
     # Uniform, not normal: its peaks are lower for the same loudness.
-    return sosfilt(butter(4, cutoff_hz, "high", fs=rate_hz, output="sos"), rng.uniform(-1.7, 1.7, size=samples))
+    return scipy.signal.sosfilt(
+        scipy.signal.butter(4, cutoff_hz, "high", fs=rate_hz, output="sos"), rng.uniform(-1.7, 1.7, size=samples)
+    )
 
 
 UNTONAL = {"bell": bell, "kick": kick, "snare": snare, "hat": hat, "rise": rise, "fall": fall}

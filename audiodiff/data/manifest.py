@@ -1,8 +1,9 @@
 """List the clips of a data set: one record per clip, in a CSV or JSON-lines file that people can write by hand.
 
-Columns: ``path`` (from the data's root), ``start_seconds`` and ``duration_seconds`` (either may be absent), ``split``,
-and one column ``kind:name`` per condition, as ``label:speaker``, ``number:f0_hz``, ``text:transcript``,
-``array:embedding`` (the path of an ``.npy`` file). A JSON-lines manifest holds the same keys, one object per line.
+Columns: ``path`` (from the data's root folder), ``start_seconds`` and ``duration_seconds`` (either may be absent),
+``split``, and one column ``kind:name`` per condition, as ``label:speaker``, ``number:f0_hz``, ``text:transcript``,
+``array:embedding`` (the path of an ``.npy`` file). A JSON-lines manifest holds the same keys, one object per line,
+and may begin with the line ``{"root": FOLDER}`` where it does not lie in the root folder itself.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def natural(text: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def read_manifest(path: str | os.PathLike, root: str | os.PathLike | None = None) -> Manifest:
-    """Read a manifest, ``.csv`` or ``.jsonl``. Relative paths begin from ``root``, by default the manifest's folder.
+    """Read a manifest, ``.csv`` or ``.jsonl``.
+
+    Relative paths begin from ``root``; by default from the root that the manifest names, or from its own folder.
 
     Raises ValueError that names file, line and column.
     """
@@ -103,6 +106,7 @@ def read_manifest(path: str | os.PathLike, root: str | os.PathLike | None = None
             rows = [(number, _object(path, number, line)) for number, line in enumerate(file, start=1) if line.strip()]
         else:
             raise ValueError(f"{path}: a manifest is .csv or .jsonl, not {path.suffix!r}")
+    stated = rows.pop(0)[1]["root"] if rows and rows[0][1].keys() == {"root"} else path.parent
     if not rows:
         raise ValueError(f"{path}: the manifest lists no clips")
     kinds: dict[str, str] = {}
@@ -112,11 +116,14 @@ def read_manifest(path: str | os.PathLike, root: str | os.PathLike | None = None
             clips.append(_clip(row, kinds))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}, line {number}: {error.args[0] if error.args else error}") from None
-    return Manifest(Path(root) if root is not None else path.parent, tuple(clips), kinds)
+    return Manifest(Path(stated if root is None else root), tuple(clips), kinds)
 
 
 def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
-    """Write a manifest, ``.csv`` or ``.jsonl``; :func:`read_manifest` gives it back."""
+    """Write a manifest, ``.csv`` or ``.jsonl``; :func:`read_manifest` gives it back.
+
+    A root folder elsewhere is named in its first line; CSV has no place for that, so give the root on reading it.
+    """
     path = Path(path)
     rows = [_row(manifest, clip) for clip in manifest.clips]
     aside = path.with_name(f".{path.name}.partial")
@@ -127,6 +134,8 @@ def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
             writer.writeheader()
             writer.writerows(rows)
         elif path.suffix == ".jsonl":
+            if manifest.root.resolve() != path.parent.resolve():
+                file.write(json.dumps({"root": str(manifest.root.resolve())}, ensure_ascii=False) + "\n")
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
             raise ValueError(f"{path}: a manifest is .csv or .jsonl, not {path.suffix!r}")

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grain
 import numpy as np
 from absl import flags
 
@@ -214,6 +213,8 @@ class Batches:
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
         """Yield batches ``start``, ``start + 1``, ... for ever, loading ahead of use."""
+        import grain  # takes seconds, with jax in it: only who trains should wait for them
+
         reading = grain.ReadOptions(num_threads=self._num_threads, prefetch_buffer_size=self._prefetch)
         dataset = grain.MapDataset.range(start, self._horizon).map(self._loader).to_iter_dataset(reading)
         if self._num_workers:

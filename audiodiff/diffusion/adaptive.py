@@ -42,8 +42,8 @@ def adaptive(
     """Solve from the first level of a grid to its last by the 3(2) pair of Bogacki & Shampine (1989).
 
     On the unit circle z = x_t / |(alpha, sigma)| the ODE of every process is dz/dphi = v = cos(phi) eps - sin(phi) D,
-    tan(phi) = sigma/alpha (Salimans & Ho 2022, appendix D): finite at zero SNR, and the same for all schedules. Only the
-    ends of the grid are used; towards a clean end it is solved to the level before, and D of there is returned.
+    tan(phi) = sigma/alpha (Salimans & Ho 2022, appendix D): finite at zero SNR, and the same for all schedules. Only
+    the ends of the grid are used; towards a clean end it is solved to the level before, and D of there is returned.
 
     A step is kept where rms(error / (atol + rtol |z|)) <= 1, judged for each example alone, so that an example does not
     depend on its batch. One that has not arrived after ``max_steps`` steps is NaN, never half denoised sound.

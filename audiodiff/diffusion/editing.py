@@ -20,8 +20,8 @@ class Inpaint:
     """Put the known signal where ``mask`` is 1 and the estimate of a Denoiser where it is 0.
 
     x_0 = mask known + (1 - mask) D: because every sampler moves x_t by its estimate of x_0, the known part then follows
-    alpha known + sigma eps exactly and ends as given. ``known`` and ``mask`` broadcast to x_t [batch, ...]; a mask between 0
-    and 1 crossfades. Wrap this around guidance, not the reverse: guidance doubles the batch of what it wraps.
+    alpha known + sigma eps exactly and ends as given. ``known`` and ``mask`` broadcast to x_t [batch, ...]; a mask
+    between 0 and 1 crossfades. Wrap this around guidance, not the reverse: guidance doubles the batch it passes on.
     """
 
     denoise: Denoiser
@@ -37,7 +37,7 @@ class Inpaint:
 
 
 def continuation(prompt: Array, time: int) -> tuple[Array, Array]:
-    """Return (known, mask) [batch, time, channel] that keep a prompt [batch, given, channel] and leave what follows open.
+    """Return (known, mask), [batch, time, channel], that keep a prompt [batch, given, channel] and leave the rest open.
 
     Raises ValueError when the prompt does not leave anything open.
     """
@@ -58,10 +58,10 @@ def repaint(
     repeats: int = 5,
     trajectory: bool = False,
 ) -> Array:
-    """Sample an ``Inpaint`` by DDPM, taking each step ``repeats`` times (Lugmayr et al. 2022, algorithm 1, jump length 1).
+    """Sample an ``Inpaint`` by DDPM, taking each step ``repeats`` times (Lugmayr et al. 2022, algorithm 1, jumps of 1).
 
-    Between two takes x_s is noised back to x_t by q(x_t | x_s), which lets the open part come to terms with the known one;
-    a single take leaves seams. ``repeats`` n evaluations.
+    Between two takes x_s is noised back to x_t by q(x_t | x_s), which lets the open part come to terms with the
+    known one; a single take leaves seams. ``repeats`` n evaluations.
     """
 
     def rule(x: Array, memory: tuple[()], step: Step) -> tuple[Array, tuple[()], Array]:

@@ -24,12 +24,12 @@ from audiodiff.types import Array, Conditions, Denoiser, Level, PyTree
 )
 @dataclass(frozen=True)
 class ClassifierFree:
-    """Extrapolate from the unconditional to the conditional estimate (Ho & Salimans 2022), by one call on twice the batch.
+    """Extrapolate from the unconditional to the conditional estimate, in one call on twice the batch.
 
-    x_0 = D_null + w (D - D_null): w = ``scale`` is 1 for the condition as it is, 0 for none, above 1 for guidance; a
-    number or [batch]. Outside sigma_low < sigma/alpha <= sigma_high w is 1 (Kynkaanniemi et al. 2024). ``rescale`` phi in
-    [0, 1] brings the standard deviation of each example back to that of D by this part (Lin et al. 2024, eq. 15-16; .7
-    there). ``null`` holds the encoded conditions with none present: the same names and shapes.
+    x_0 = D_null + w (D - D_null) (Ho & Salimans 2022): w = ``scale``, a number or [batch], is 1 for the condition as it is,
+    0 for none, above 1 for guidance. Outside sigma_low < sigma/alpha <= sigma_high w is 1 (Kynkaanniemi et al. 2024).
+    ``rescale`` phi in [0, 1] brings the standard deviation of each example back to that of D by this part (Lin et al.
+    2024, eq. 15-16; 0.7 there). ``null`` holds the encoded conditions with none present: the same names and shapes.
     """
 
     denoise: Denoiser
@@ -47,13 +47,13 @@ class ClassifierFree:
         doubled = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), dict(conditions), dict(self.null))
         twice = Level(*(jnp.concatenate([value, value]) for value in level))
         given, absent = jnp.split(self.denoise(jnp.concatenate([x_t, x_t]), twice, doubled), 2)
-        # alpha sigma_low and not sigma / alpha, so that zero SNR divides nothing.
-        inside = (level.sigma > self.sigma_low * level.alpha) & (level.sigma <= self.sigma_high * level.alpha)
+        ratio = level.sigma / level.alpha
+        inside = (ratio > self.sigma_low) & (ratio <= self.sigma_high)
         scale = expand(jnp.where(inside, self.scale, 1.0), x_t).astype(x_t.dtype)
         guided = absent + scale * (given - absent)
         axes = tuple(range(1, x_t.ndim))
-        ratio = jnp.std(given, axis=axes, keepdims=True) / jnp.maximum(jnp.std(guided, axis=axes, keepdims=True), 1e-12)
-        return guided * (1 + self.rescale * (ratio - 1))
+        wanted, got = (jnp.std(x0, axis=axes, keepdims=True) for x0 in (given, guided))
+        return guided * (1 + self.rescale * (wanted / jnp.maximum(got, 1e-12) - 1))
 
 
 LogProbability = Callable[[PyTree, Array, Level, Conditions], Array]
@@ -67,11 +67,11 @@ LogProbability = Callable[[PyTree, Array, Level, Conditions], Array]
 )
 @dataclass(frozen=True)
 class Classifier:
-    """Follow the gradient of a log-probability: x_0 = D + scale sigma^2/alpha grad ln p(y | x_t) (Dhariwal & Nichol 2021).
+    """Follow a log-probability: x_0 = D + scale sigma^2/alpha grad ln p(y | x_t) (Dhariwal & Nichol 2021, eq. 10).
 
     This adds ``scale`` times the gradient by x_t to the score. ``log_probability`` judges the noisy x_t; with
-    ``of_estimate`` it judges D(x_t) and the gradient passes through the Denoiser (Chung et al. 2023), so that a classifier
-    of clean sound, or a measurement known in part, will do. sigma/alpha is bounded at zero SNR.
+    ``of_estimate`` it judges D(x_t) and the gradient passes through the Denoiser (Chung et al. 2023), so that a
+    classifier of clean sound, or a measurement known in part, will do. sigma/alpha is bounded at zero SNR.
     """
 
     denoise: Denoiser

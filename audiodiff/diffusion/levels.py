@@ -30,8 +30,8 @@ def uniform(key: Array, shape: tuple[int, ...] = ()) -> Array:
 def stratified_uniform(key: Array, draw: Array, strata: int) -> Array:
     """Return u [batch] = (draw mod strata + jitter) / strata, with one jitter for the whole step.
 
-    ``draw`` counts the examples of the shuffled stream and ``strata`` is the global batch, so every step has each stratum
-    once and sees an even comb of levels, on any number of devices (Kingma et al. 2021, appendix I.1).
+    ``draw`` counts the examples of the shuffled stream and ``strata`` is the global batch, so every step has each
+    stratum once and sees an even comb of levels, on any number of devices (Kingma et al. 2021, appendix I.1).
     Raises ValueError when ``strata`` is less than 1.
     """
     if strata < 1:
@@ -62,7 +62,8 @@ class UniformTime:
 class LogNormal:
     """Draw ln(sigma / alpha) from N(mean, std^2), on the curve of a process.
 
-    P_mean and P_std of Karras et al. (2022), table 1; with another sigma_data s the like of it is mean - 1.2 + ln(s / 0.5).
+    P_mean and P_std of Karras et al. (2022), table 1; with another sigma_data s the like of it is mean - 1.2 + ln(s
+    / 0.5).
     """
 
     mean: float = -1.2
@@ -77,7 +78,7 @@ class LogNormal:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["process"], meta_fields=["sigma_min", "sigma_max"])
 @dataclass(frozen=True)
 class LogUniform:
-    """Draw ln(sigma / alpha), and so log-SNR, evenly between ln sigma_min and ln sigma_max, on the curve of a process."""
+    """Draw ln(sigma / alpha), hence log-SNR, evenly from ln sigma_min to ln sigma_max, on the curve of a process."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0

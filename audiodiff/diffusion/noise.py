@@ -56,9 +56,9 @@ def initial_noise(
 def path_places(grid: Level) -> Array:
     """Return the place of each level [n+1] on the leaves of the Brownian tree: 0 first, 2^PATH_DEPTH if clean.
 
-    With u = 1 / (1 + (alpha/sigma)^(1/4)), finite at zero SNR (1) and at the data (0) and close to even for the grids in
-    use, the place is (1 - u / u_first) 2^PATH_DEPTH. Levels nearer than a leaf are moved one leaf apart, so that no step
-    is without noise.
+    With u = 1 / (1 + (alpha/sigma)^(1/4)), finite at zero SNR (1) and at the data (0) and close to even for the
+    grids in use, the place is (1 - u / u_first) 2^PATH_DEPTH. Levels nearer than a leaf are moved one leaf apart,
+    so that no step is without noise.
     """
     noise, signal = grid.sigma**0.25, grid.alpha**0.25
     u = noise / (signal + noise)

@@ -1,7 +1,7 @@
 """Say what a network's raw output F means, for all parameterisations in one table.
 
-A parameterisation is a pair of functions of the level, F = a x_0 + b eps. With x_t = alpha x_0 + sigma eps there are two
-equations in two unknowns, so target, preconditioning and every conversion are one 2 x 2 solve.
+A parameterisation is a pair of functions of the level, F = a x_0 + b eps. With x_t = alpha x_0 + sigma eps there
+are two equations in two unknowns, so target, preconditioning and every conversion are one 2 x 2 solve.
 
 Each row is homogeneous: (x_t, alpha, sigma) -> (c x_t, c alpha, c sigma) leaves x_0 where it is, as it leaves the true
 E[x_0 | x_t]. So a sampler may write x_t in the scale that suits it.
@@ -9,6 +9,7 @@ E[x_0 | x_t]. So a sampler may write x_t in the scale that suits it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,8 +36,8 @@ class Preconditioning(NamedTuple):
 class Parameterisation:
     """Hold one row of the table: (level, sigma_data) -> (a, b) of F = a x_0 + b eps.
 
-    ``needs_signal`` marks rows that name the noise alone: at zero SNR they do not tell x_0, and sigma / alpha is bounded
-    by ``LARGEST_RATIO`` there.
+    ``needs_signal`` marks rows that name the noise alone: at zero SNR they do not tell x_0, and sigma / alpha is
+    bounded by ``LARGEST_RATIO`` there.
     """
 
     name: str
@@ -94,8 +95,8 @@ PARAMETERISATIONS = {row.name: row for row in (EPS, X0, V, SCORE, EDM, VELOCITY)
 
 def noise_condition(level: Level) -> Array:
     """Return c_noise = ln(sigma / alpha) / 4 [batch], with sigma / alpha kept within 1e-4 .. 1e4."""
-    largest = jnp.log(LARGEST_RATIO)
-    return jnp.clip(jnp.log(level.sigma) - jnp.log(level.alpha), -largest, largest).astype(level.sigma.dtype) / 4
+    largest = math.log(LARGEST_RATIO)
+    return jnp.clip(jnp.log(level.sigma) - jnp.log(level.alpha), -largest, largest) / 4
 
 
 def _guard(parameterisation: Parameterisation, level: Level) -> Level:

@@ -134,7 +134,7 @@ class VpCosine(UnitCurve):
 @_process()
 @dataclass(frozen=True)
 class VpCrash(UnitCurve):
-    """Walk with sigma = sin^2(pi t / 2): the schedule "crash" of Dance Diffusion, named after Rouard & Hadjeres 2021."""
+    """Walk with sigma = sin^2(pi t / 2): the "crash" schedule of Dance Diffusion, after Rouard & Hadjeres (2021)."""
 
     def alpha(self, t: Array) -> Array:
         turn = jnp.asarray(t) * math.pi / 2
@@ -149,8 +149,8 @@ class VpCrash(UnitCurve):
 class DiscreteVp(UnitCurve):
     """Walk through a table of T noise levels: step i stands at t = i / T, the data at t = 0.
 
-    ``angles`` [T+1] holds arctan(sigma_i / alpha_i). Between steps the angle is linear in t; unlike log-SNR it is finite
-    at the data and at zero terminal SNR, and it keeps the digits of both a small sigma and a small alpha.
+    ``angles`` [T+1] holds arctan(sigma_i / alpha_i). Between steps the angle is linear in t; unlike log-SNR it is
+    finite at the data and at zero terminal SNR, and it keeps the digits of both a small sigma and a small alpha.
     """
 
     angles: Array

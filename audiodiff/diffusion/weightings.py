@@ -1,11 +1,12 @@
 """Weight the loss by level: w(level) multiplies |x0_hat - x_0|^2, whatever the network predicts.
 
-One scale for all, because |F - F*|^2 = |x0_hat - x_0|^2 / c_out^2: a weight published for eps stands here times SNR, one
-published for v times SNR + 1. A weighting is a hashable function (level, sigma_data) -> [batch].
+One scale for all, because |F - F*|^2 = |x0_hat - x_0|^2 / c_out^2: a weight published for eps stands here times
+SNR, one published for v times SNR + 1. A weighting is a hashable function (level, sigma_data) -> [batch].
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ class Sigmoid:
     bias: float = -1.0
 
     def __call__(self, level: Level, sigma_data: Array | float) -> Array:
-        return jnp.exp(self.bias) * jax.nn.sigmoid(logsnr(level) - self.bias)
+        return math.exp(self.bias) * jax.nn.sigmoid(logsnr(level) - self.bias)
 
 
 def uncertainty_loss(loss: Array, log_variance: Array) -> Array:

@@ -8,7 +8,7 @@ the trace, arithmetic is at least float32, and float64 in gives float64 out::
 """
 
 from audiodiff.dsp.cepstra import dct, idct, lifter_weights, mfcc
-from audiodiff.dsp.filters import deemphasis, preemphasis
+from audiodiff.dsp.filters import deemphasis, equalise, preemphasis
 from audiodiff.dsp.fourier import alias_frequency_hz, half_spectrum_energy, sinc_interpolate, time_frequency_spread
 from audiodiff.dsp.framing import fit_length, frame, overlap_add
 from audiodiff.dsp.mel import (
@@ -53,6 +53,7 @@ __all__ = [
     "dct",
     "deemphasis",
     "differing_fields",
+    "equalise",
     "filterbank_rank",
     "fit_length",
     "frame",

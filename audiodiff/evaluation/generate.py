@@ -45,7 +45,5 @@ def generate(
     shape = (keys.shape[0], length_samples, objective.representation.channels)
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
-    x = sampler(
-        denoise, initial_noise(start, shape, first, sigma_data=objective.sigma_data), grid, encoded, path
-    )
+    x = sampler(denoise, initial_noise(start, shape, first, sigma_data=objective.sigma_data), grid, encoded, path)
     return objective.representation.decode(x, None, length_samples)

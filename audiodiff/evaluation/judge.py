@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiodiff.objectives.classification import REJECT, ClassificationObjective, JudgeFeatures
 from audiodiff.networks.functional import Classify
+from audiodiff.objectives.classification import REJECT, ClassificationObjective, JudgeFeatures
 from audiodiff.types import Array, PyTree
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _classify(network: Classify, features: JudgeFeatures, params: PyTree, audio: Array) -> tuple[dict[str, Array], Array]:
+def _classify(
+    network: Classify, features: JudgeFeatures, params: PyTree, audio: Array
+) -> tuple[dict[str, Array], Array]:
     logits, embedding = network(params["network"], features(audio))
     return {name: jax.nn.softmax(values) for name, values in logits.items()}, embedding
 
@@ -52,7 +54,9 @@ class Judge:
     def __call__(self, audio: np.ndarray, rate_hz: int) -> Verdicts:
         """Judge clips [n, time] at the judge's own rate; raise ValueError for another rate, or for no clips at all."""
         if rate_hz != self.rate_hz:
-            raise ValueError(f"the clips have {rate_hz} Hz and the judge listens at {self.rate_hz} Hz: resample them first")
+            raise ValueError(
+                f"the clips have {rate_hz} Hz and the judge listens at {self.rate_hz} Hz: resample them first"
+            )
         if audio.ndim != 2 or not len(audio):
             raise ValueError(f"the clips have shape {audio.shape}: give at least one, as [clip, time]")
         if not np.all(np.isfinite(audio)):
@@ -67,7 +71,10 @@ class Judge:
                 objective.network, objective.features, self.params, jnp.asarray(padded, jnp.float32)
             )
             parts.append(
-                ({name: np.asarray(p)[: len(part)] for name, p in probabilities.items()}, np.asarray(embedding)[: len(part)])
+                (
+                    {name: np.asarray(p)[: len(part)] for name, p in probabilities.items()},
+                    np.asarray(embedding)[: len(part)],
+                )
             )
         return Verdicts(
             self.classes,

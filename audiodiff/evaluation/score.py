@@ -34,7 +34,14 @@ def with_noise(key: jax.Array, audio: np.ndarray, snr_db: float) -> np.ndarray:
     return (audio + noise * rms * 10 ** (-snr_db / 20)).astype(np.float32)
 
 
-def score(judge: Judge, generated: Clips, train: Clips, test: Clips, key: jax.Array, at_least: Mapping[str, float] | None = None) -> list[FigureRow]:
+def score(
+    judge: Judge,
+    generated: Clips,
+    train: Clips,
+    test: Clips,
+    key: jax.Array,
+    at_least: Mapping[str, float] | None = None,
+) -> list[FigureRow]:
     """Return one row a figure, with noisy test clips as floor and clean ones as ceiling.
 
     "accuracy <head>": how often the judge takes a clip for what was asked. "rejected": how often for no such sound.

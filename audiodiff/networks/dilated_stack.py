@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.nn.initializers import he_normal, lecun_normal, zeros
+from jax.nn.initializers import he_normal, normal, zeros
 
 from audiodiff.networks.conditions import ConditionEncoder, ConditionSpec, resample_frames
 from audiodiff.networks.embeddings import NoiseEmbedding, level_features
@@ -40,9 +40,7 @@ class FrameUpsampler(nn.Module):
         batch, _, bins = frames.shape
         x = frames.astype(self.dtype).swapaxes(1, 2)  # [batch, bin, frame]
         for index, stride in enumerate(self.strides):
-            # An output hears 3 bins of 2 frames: kernels [tap, bin tap, 1] drawn for that fan-in.
-            init = lecun_normal(in_axis=(0, 1), out_axis=2)
-            kernel = self.param(f"kernel_{index}", _scaled(init, stride), (2 * stride, 3, 1), jnp.float32)
+            kernel = self.param(f"kernel_{index}", normal(1 / math.sqrt(2 * 3)), (2 * stride, 3, 1), jnp.float32)
             bias = self.param(f"bias_{index}", zeros, (1,), jnp.float32)
             padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0)))
             taps = jnp.stack([padded[:, 2 - tap : bins + 2 - tap] for tap in range(3)], axis=-1)
@@ -51,11 +49,6 @@ class FrameUpsampler(nn.Module):
             )
             x = jax.nn.leaky_relu(y.reshape(batch, bins, -1) + bias.astype(y.dtype), 0.4)
         return x.swapaxes(1, 2)
-
-
-def _scaled(init: Callable[..., Array], stride: int) -> Callable[..., Array]:
-    """Scale an initialiser that counts all taps as fan-in, where an output hears one in ``stride`` of them."""
-    return lambda key, shape, dtype: math.sqrt(stride) * init(key, shape, dtype)
 
 
 class DilatedLayer(nn.Module):

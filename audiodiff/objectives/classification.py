@@ -65,9 +65,7 @@ class ClassificationObjective:
         """Draw the classifier's parameters."""
         return {"network": self.network.init(key, self.features(jnp.asarray(batch["audio"])))}
 
-    def __call__(
-        self, params: PyTree, context: Context, batch: Mapping[str, Array]
-    ) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, params: PyTree, context: Context, batch: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
         """Return the loss [batch] and its measurements, each [batch]."""
         keys = prng.per_example(prng.stream(context.key, "augment"), batch["draw"])
         audio, rejected = jax.vmap(self._augment)(keys, batch["audio"])
@@ -97,7 +95,9 @@ class ClassificationObjective:
         kept = audio + noise * jnp.where(noisy, 10 ** (-snr_db / 20), 0.0)
 
         drowned = audio + noise * 10 ** (jax.random.uniform(named("drowned"), minval=0.0, maxval=10.0) / 20)
-        choices = jnp.stack([noise, 1e-5 * noise / jnp.maximum(rms, 1e-6), random_phase(named("phase"), audio), drowned])
+        choices = jnp.stack(
+            [noise, 1e-5 * noise / jnp.maximum(rms, 1e-6), random_phase(named("phase"), audio), drowned]
+        )
         refuse = choices[jax.random.randint(named("kind"), (), 0, len(choices))]
         rejected = jax.random.uniform(named("reject")) < self.reject_probability
         return jnp.where(rejected, refuse, kept), rejected

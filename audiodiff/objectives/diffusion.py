@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from audiodiff import prng
 from audiodiff.diffusion.denoiser import ModelDenoiser
 from audiodiff.diffusion.levels import LevelDistribution, stratified_uniform
-from audiodiff.diffusion.parameterisations import EDM, Parameterisation
+from audiodiff.diffusion.parameterisations import EDM, Parameterisation, noise_condition
 from audiodiff.diffusion.processes import Curve, Edm, corrupt
 from audiodiff.diffusion.weightings import Edm as EdmWeighting
 from audiodiff.diffusion.weightings import Weighting, uncertainty_loss
@@ -99,9 +98,7 @@ class DiffusionObjective:
         """Return the Denoiser that these parameters make."""
         return ModelDenoiser(params["network"], self.sigma_data, self.network, self.parameterisation)
 
-    def __call__(
-        self, params: PyTree, context: Context, batch: Mapping[str, Array]
-    ) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, params: PyTree, context: Context, batch: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
         """Return the loss [batch] and its measurements, each [batch] with NaN where one is not defined."""
         x0 = self.representation.encode(batch["audio"])
         draw = batch["draw"]
@@ -123,7 +120,7 @@ class DiffusionObjective:
         mse = jnp.mean(squared, axis=(1, 2)) * self.weighting(level, self.sigma_data)
         loss = mse
         if self.learned_uncertainty:
-            c_noise = denoiser.noise_condition(level)
+            c_noise = noise_condition(level)
             loss = uncertainty_loss(mse, LogVariance().apply({"params": params["uncertainty"]}, c_noise))
         return loss, {"mse": mse, **self._by_noise(mse, level), **self._by_band(error, x0)}
 
@@ -164,5 +161,3 @@ class DiffusionObjective:
         signal = energy(x0)
         share = jnp.where(signal > 0, energy(error) / signal, jnp.nan)
         return {f"band/{k}": share[:, k] for k in range(self.bands)}
-
-

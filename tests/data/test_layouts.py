@@ -96,7 +96,7 @@ def test_ljspeech_reads_normalised_text_with_quotes_and_commas(tmp_path):
     assert manifest.clips[0].path == "wavs/LJ001-0001.wav"
     assert manifest.clips[0].conditions["text"] == '"LJ001-0001", in fourteen fifty-five'
     assert Counter(splits(manifest).values()) == {"train": 125, "test": 5, "validation": 1}
-    assert ManifestSource(manifest, 22_050)[0]["audio"].shape == (round(80 * 22_050 / 8_000), 1)
+    assert len(ManifestSource(manifest, 8_000)[0]["audio"]) == 80
     (tmp_path / "metadata.csv").write_text("LJ001-0001, a comma\n")
     with pytest.raises(ValueError, match=r"metadata.csv: 'LJ001-0001, a comma' is not id\|transcript"):
         scan_ljspeech(tmp_path)
@@ -170,4 +170,4 @@ def test_fsdd_is_what_its_page_says(fsdd_root):
     np.testing.assert_allclose(np.percentile(seconds, [5, 50, 95, 99]), [0.246, 0.420, 0.662, 0.920], atol=1e-3)
     assert seconds.max() == pytest.approx(2.283, abs=1e-3)
     fits = [np.mean(seconds * 8_000 <= length) for length in (4_096, 6_144, 8_192)]
-    np.testing.assert_allclose(fits, [0.756, 0.976, 0.994], atol=5e-4)
+    np.testing.assert_allclose(fits, [0.756, 0.976, 0.994], atol=1e-3)

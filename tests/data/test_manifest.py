@@ -27,7 +27,7 @@ clips = st.builds(
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(records=st.lists(clips, min_size=1, max_size=4))
 def test_a_manifest_comes_back_as_it_was(tmp_path_factory, name, records):
     folder = tmp_path_factory.mktemp("manifest")
@@ -73,6 +73,17 @@ def test_a_manifest_by_hand_gives_clips_with_all_four_kinds(tmp_path):
     test = ManifestSource(manifest, 4_000, channels=2, split="test")
     assert len(test) == 1 and test[0]["audio"].shape == (2_000, 2)
     assert test.conditions["digit"].vocabulary == ("2", "10"), "one vocabulary for all splits"
+
+
+def test_a_manifest_that_lies_elsewhere_names_its_root(tmp_path):
+    write_audio(tmp_path / "data" / "a.wav", np.full(10, 0.5), 8_000)
+    manifest = Manifest(tmp_path / "data", (Clip("a.wav"),))
+    for name in ("m.jsonl", "data/m.jsonl"):
+        write_manifest(tmp_path / name, manifest)
+        assert len(ManifestSource(read_manifest(tmp_path / name), 8_000)[0]["audio"]) == 10
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = read_manifest(tmp_path / "m.jsonl", tmp_path / "moved")
+    assert moved.hash == manifest.hash and len(ManifestSource(moved, 8_000)[0]["audio"]) == 10
 
 
 def test_paths_may_begin_from_another_root(tmp_path):

@@ -100,7 +100,7 @@ def test_statistics_come_back_from_their_file(tmp_path):
     assert DataStatistics.load(tmp_path / "statistics.json") == found
     assert found.preparation["length_samples"] == 800 and found.preparation["target_dbfs"] == -20
     (tmp_path / "statistics.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"statistics.json: no statistics of a data set .* prepare.py"):
+    with pytest.raises(ValueError, match=r"statistics.json: no statistics of a data set .*prepare.py"):
         DataStatistics.load(tmp_path / "statistics.json")
 
 

@@ -50,7 +50,7 @@ def test_it_reports_writes_and_lists_what_is_bad(digits, tmp_path):
         "8_ann_0.wav: silent",
     ):
         assert said in result.stdout
-    manifest = read_manifest(tmp_path / "out" / "manifest.jsonl", digits)
+    manifest = read_manifest(tmp_path / "out" / "manifest.jsonl")
     source = ManifestSource(manifest, 8_000)
     assert len(source) == 6 and all(len(source[i]["audio"]) == 4_000 for i in range(6))
     statistics = DataStatistics.load(tmp_path / "out" / "statistics.json")
@@ -75,9 +75,7 @@ def test_a_missing_and_an_empty_folder_are_named(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    "flag,said", [("--layout=fsd", "fsdd"), ("--rate_hz=0", "positive"), ("--rate=8000", "rate_hz")]
-)
+@pytest.mark.parametrize("flag,said", [("--layout=fsd", "fsdd"), ("--rate_hz=0", "positive")])
 def test_a_wrong_flag_is_named_with_the_valid_ones(digits, tmp_path, flag, said):
     result = run(f"--root={digits}", f"--out={tmp_path / 'out'}", flag)
     assert result.returncode != 0 and "Traceback" not in result.stderr and said in result.stderr

@@ -22,7 +22,7 @@ def test_a_run_opens_again_with_its_own_config_and_only_with_it(tmp_path):
         prepare_workdir(folder, other)
     for change in ("seed: 1 -> 2", "data.rate_hz: 8000 -> absent", "train.new: absent -> null"):
         assert change in str(error.value)
-    assert "save_every" not in str(error.value) and "root" not in str(error.value)
+    assert "save_every" not in str(error.value) and "data.root" not in str(error.value)
     assert (folder / "config.json").read_bytes() == stored
 
 

@@ -1,0 +1,39 @@
+"""Score generated clips by a judge, beside real and noisy test clips, and write a report.
+
+    python experiments/evaluate.py --workdir=runs/digits_cpu --samples=runs/digits_cpu/samples --judge=runs/judge_digits
+
+Writes figures.json and index.html to --out (default: WORKDIR/report), and prints the figures.
+"""
+
+import pathlib
+
+import command
+from absl import flags
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run that made the samples.")
+SAMPLES = flags.DEFINE_string("samples", None, "Folder of samples.json, as experiments/sample.py writes it.")
+JUDGE = flags.DEFINE_string("judge", None, "Folder of the judge's run.")
+OUT = flags.DEFINE_string("out", None, "Folder of the report (default: WORKDIR/report).")
+ROOT = flags.DEFINE_string("data_root", "", "Where the data set lies, if not where the run found it.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of subsets and of the noisy clips.")
+
+
+def main() -> None:
+    """Evaluate and report."""
+    from audiodiff.build.evaluate import evaluate_samples
+
+    path, rows = evaluate_samples(
+        pathlib.Path(WORKDIR.value),
+        pathlib.Path(SAMPLES.value),
+        pathlib.Path(JUDGE.value),
+        pathlib.Path(OUT.value) if OUT.value else None,
+        data_root=ROOT.value,
+        seed=SEED.value,
+    )
+    for row in rows:
+        print(f"{row.figure.name:>20}  {row.figure}" + (f"   real: {row.ceiling}" if row.ceiling else ""))
+    print(f"report: {path}")
+
+
+if __name__ == "__main__":
+    command.run(main, needs=("workdir", "samples", "judge"))
