@@ -7,7 +7,6 @@ Without --conditions all combinations of the labels come in turn. A file's name 
 samples.json says how each was made. Clip i depends on --seed and i alone, whatever --num and --batch are.
 """
 
-import json
 import pathlib
 
 import command
@@ -26,56 +25,25 @@ CONDITIONS = flags.DEFINE_string("conditions", "", "Fixed labels, as digit=7,spe
 
 def main() -> None:
     """Sample and write."""
-    import jax.numpy as jnp
-    import numpy as np
-
     import audiodiff
-    from audiodiff import prng
-    from audiodiff.build.experiment import all_combinations
     from audiodiff.build.run import Run
-    from audiodiff.data import write_audio
+    from audiodiff.build.samples import write_samples
 
     run = audiodiff.load(WORKDIR.value)
     if not isinstance(run, Run):
         raise ValueError(f"{WORKDIR.value} holds a judge, which generates nothing: name the workdir of a model")
-    fixed = dict(part.partition("=")[::2] for part in CONDITIONS.value.split(",") if part)
-    run.encode_conditions({**{name: labels[0] for name, labels in run.vocabularies.items()}, **fixed})  # checks them
-    combinations = all_combinations({n: (fixed[n],) if n in fixed else v for n, v in run.vocabularies.items()})
-
-    out = pathlib.Path(OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
-    key = prng.stream(SEED.value, "sample")
-    made = []
-    for begin in range(0, NUM.value, BATCH.value):
-        numbers = np.arange(begin, begin + min(BATCH.value, NUM.value))  # one shape, one compile
-        labels = [combinations[i % len(combinations)] for i in numbers]
-        conditions = {name: [one[name] for one in labels] for name in run.vocabularies}
-        clips = run.sample(
-            prng.per_example(key, jnp.asarray(numbers)),
-            conditions,
-            steps=STEPS.value,
-            sampler=SAMPLER.value,
-            guidance=GUIDANCE.value,
-        )
-        for i, one, clip in list(zip(numbers.tolist(), labels, clips, strict=True))[: NUM.value - begin]:
-            take = i // len(combinations)
-            name = "_".join((*one.values(), str(take))) + ".wav"
-            gain = write_audio(out / name, clip, run.facts.rate_hz, peak="scale")
-            made.append({"file": name, "conditions": one, "number": i, "seed": SEED.value, "gain": gain})
-        print(f"{min(begin + BATCH.value, NUM.value)} of {NUM.value} clips", flush=True)
-    settings = run.config["sampler"]
-    record = {
-        "workdir": str(run.workdir.name),
-        "step": run.step,
-        "weights_hash": run.weights_hash,
-        "rate_hz": run.facts.rate_hz,
-        "sampler": SAMPLER.value or settings["name"],
-        "steps": STEPS.value or settings["steps"],
-        "guidance": settings["guidance"] if GUIDANCE.value is None else GUIDANCE.value,
-        "samples": made,
-    }
-    (out / "samples.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {NUM.value} clips and samples.json to {out}")
+    path = write_samples(
+        run,
+        pathlib.Path(OUT.value),
+        count=NUM.value,
+        batch=BATCH.value,
+        seed=SEED.value,
+        fixed=dict(part.partition("=")[::2] for part in CONDITIONS.value.split(",") if part),
+        steps=STEPS.value,
+        sampler=SAMPLER.value,
+        guidance=GUIDANCE.value,
+    )
+    print(f"wrote {NUM.value} clips and {path}")
 
 
 if __name__ == "__main__":

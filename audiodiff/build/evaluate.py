@@ -13,6 +13,7 @@ import numpy as np
 from audiodiff import data
 from audiodiff.build.data import make_data
 from audiodiff.build.run import Run, load
+from audiodiff.build.samples import SAMPLES_FILE
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.pictures import loss_by_level, loss_curves
 from audiodiff.evaluation.report import AudioPair, FigureRow, Plot, Report, write_report
@@ -68,7 +69,7 @@ def evaluate_samples(
 
 def read_samples(folder: pathlib.Path, run: Run) -> tuple[dict[str, Any], Clips]:
     """Read clips from the files that samples.json names; raise ValueError where weights or rate are another run's."""
-    path = folder / "samples.json"
+    path = folder / SAMPLES_FILE
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no samples.json: make samples with experiments/sample.py first")
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -101,21 +102,21 @@ def _summary(record: Mapping[str, Any]) -> str:
 def _facts(run: Run, judge: Judge, record: Mapping[str, Any]) -> dict[str, str]:
     """List what was run: config, commit, data, device, budget."""
     starts = json.loads((run.workdir / ENV_FILE).read_text(encoding="utf-8"))
-    env = (starts if isinstance(starts, list) else starts["starts"])[-1]
+    env = starts[-1]
     lines = read_metrics(run.workdir)
     speed = [line["speed/steps_per_second"] for line in lines if line.get("speed/steps_per_second")]
     seconds = run.step / float(np.median(speed)) if speed else float("nan")
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     return {
         "config": f"{config_hash(run.config)}",
-        "commit": f"{env.get('commit') or 'unknown'}" + ("" if env.get("clean") else ", with uncommitted changes"),
+        "commit": f"{env.get('commit') or 'unknown'}" + ("" if env.get("clean_tree") else ", with uncommitted changes"),
         "data": f"{run.config['data']['name']}, manifest {run.facts.manifest_hash}",
         "device": ", ".join(dict.fromkeys(map(str, env.get("devices", ["unknown"])))),
         "budget": f"{run.step:,} steps of {run.config['training']['batch_size']}, about {seconds / 60:.1f} minutes",
         "parameters": f"{parameters:,}",
         "weights": run.weights_hash,
         "judge": judge.weights_hash,
-        "samples": f"seed {record['samples'][0]['seed']}, numbers 0 to {len(record['samples']) - 1}",
+        "samples": f"seed {record['seed']}, numbers 0 to {len(record['samples']) - 1}",
     }
 
 

@@ -16,6 +16,7 @@ from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.data import DataSets, make_data
 from audiodiff.build.model import Facts, Model, make_judge, make_mel, make_model, make_representation, measure_facts
 from audiodiff.build.run import Run
+from audiodiff.build.samples import all_combinations
 from audiodiff.evaluation.pictures import spectrogram
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.training import (
@@ -214,11 +215,3 @@ class Watch:
 def averaged(state: TrainState, ema: str) -> PyTree:
     """Return the moving average of that name, or the weights themselves for ""."""
     return state.ema[ema] if ema else state.params
-
-
-def all_combinations(vocabularies: Mapping[str, tuple[str, ...]]) -> list[dict[str, str]]:
-    """List every combination of labels, the first condition turning slowest."""
-    combinations: list[dict[str, str]] = [{}]
-    for name, labels in vocabularies.items():
-        combinations = [{**one, name: label} for one in combinations for label in labels]
-    return combinations

@@ -127,6 +127,8 @@ def make_mel(config: Mapping[str, Any], rate_hz: int) -> dsp.MelSpec:
     preset = choose("mel preset", config["name"], dsp.MEL_PRESETS)
     sizes = {key: config[key] for key in ("fft_samples", "hop_samples", "window_samples") if key in config}
     changes = {key: config[key] for key in ("bands", "fmin_hz", "fmax_hz", "floor") if key in config}
+    if preset.fmax_hz is not None:  # a preset's own bound may lie above half of another rate
+        changes.setdefault("fmax_hz", min(preset.fmax_hz, rate_hz / 2))
     try:
         return dataclasses.replace(preset, rate_hz=rate_hz, stft=dsp.with_sizes(preset.stft, **sizes), **changes)
     except ValueError as error:

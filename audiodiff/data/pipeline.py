@@ -36,7 +36,7 @@ class Fault:
         return self.reason if self.reason.startswith(self.clip) else f"{self.clip}: {self.reason}"
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)
 def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order of the clips in one epoch of the stream."""
     return generator(seed, "shuffle", epoch).permutation(size)

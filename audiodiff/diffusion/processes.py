@@ -68,21 +68,14 @@ class Curve:
 
 
 class UnitCurve(Curve):
-    """A variance-preserving process: alpha^2 + sigma^2 = 1."""
+    """Share what every variance-preserving process has: alpha^2 + sigma^2 = 1."""
 
     def on_curve(self, level: Level) -> Level:
         length = jnp.hypot(level.alpha, level.sigma)
         return Level(level.alpha / length, level.sigma / length)
 
 
-def _process(**fields: list[str]):
-    """Register a frozen process as a pytree; its numbers are static unless named as data."""
-    return functools.partial(
-        jax.tree_util.register_dataclass, data_fields=fields.get("data", []), meta_fields=fields.get("meta", [])
-    )
-
-
-@_process(meta=["beta_min", "beta_max"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["beta_min", "beta_max"])
 @dataclass(frozen=True)
 class VpLinear(UnitCurve):
     """Walk with beta(t) = beta_min + t (beta_max - beta_min): the continuous DDPM (Song et al. 2021, eq. 32).
@@ -103,7 +96,7 @@ class VpLinear(UnitCurve):
         return jnp.sqrt(-jnp.expm1(2 * self._log_alpha(t)))
 
 
-@_process(meta=["s"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["s"])
 @dataclass(frozen=True)
 class VpCosine(UnitCurve):
     """Walk with alpha = cos(theta) / cos(theta_0), theta = (t + s)/(1 + s) pi/2 (Nichol & Dhariwal 2021, eq. 17).
@@ -131,7 +124,7 @@ class VpCosine(UnitCurve):
         return jnp.sqrt(jnp.sin(turn) * jnp.sin(turn + 2 * self._start)) / math.cos(self._start)
 
 
-@_process()
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=[])
 @dataclass(frozen=True)
 class VpCrash(UnitCurve):
     """Walk with sigma = sin^2(pi t / 2): the "crash" schedule of Dance Diffusion, after Rouard & Hadjeres (2021)."""
@@ -144,7 +137,7 @@ class VpCrash(UnitCurve):
         return jnp.sin(jnp.asarray(t) * math.pi / 2) ** 2
 
 
-@_process(data=["angles"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["angles"], meta_fields=[])
 @dataclass(frozen=True)
 class DiscreteVp(UnitCurve):
     """Walk through a table of T noise levels: step i stands at t = i / T, the data at t = 0.
@@ -184,7 +177,7 @@ class DiscreteVp(UnitCurve):
         return jnp.sin(self._angle(t))
 
 
-@_process(meta=["sigma_min", "sigma_max", "rho"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["sigma_min", "sigma_max", "rho"])
 @dataclass(frozen=True)
 class Edm(Curve):
     """Walk with alpha = 1 and sigma even in its rho-th root from sigma_min to sigma_max (Karras et al. 2022, eq. 5).
@@ -211,7 +204,7 @@ class Edm(Curve):
         return Level(jnp.ones_like(level.alpha), level.sigma / level.alpha)
 
 
-@_process(meta=["beta_min", "beta_max"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["beta_min", "beta_max"])
 @dataclass(frozen=True)
 class SubVp(Curve):
     """Walk with the alpha of VpLinear and sigma = 1 - alpha^2, a variance below VP's (Song et al. 2021, eq. 15)."""
@@ -234,7 +227,7 @@ class SubVp(Curve):
         return Level(scale * level.alpha, scale * level.sigma)
 
 
-@_process()
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=[])
 @dataclass(frozen=True)
 class RectifiedFlow(Curve):
     """Walk the straight line alpha = 1 - t, sigma = t (Liu et al. 2023; Lipman et al. 2023 with sigma_min = 0)."""
@@ -250,7 +243,7 @@ class RectifiedFlow(Curve):
         return Level(level.alpha / total, level.sigma / total)
 
 
-@_process(data=["process", "shift"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["process", "shift"], meta_fields=[])
 @dataclass(frozen=True)
 class Shifted(Curve):
     """Multiply sigma / alpha by ``shift`` on the curve of another process: logsnr(t) - 2 ln shift.

@@ -34,8 +34,8 @@ class Trajectory(NamedTuple):
 def straightness(trajectory: Trajectory, grid: Level) -> Array:
     """Return the mean square by which a path leaves its chord in velocity, [batch]; 0 for a straight one.
 
-    sum of dt |(z_n - z_0)/(t_n - t_0) - dz/dt|^2 / dimensions, with z = x_t/(alpha + sigma) and t = sigma/(alpha + sigma), the
-    coordinates of rectified flow (Liu et al. 2023, eq. 5). One Euler step is exact where it is 0.
+    sum of dt |(z_n - z_0)/(t_n - t_0) - dz/dt|^2 / dimensions, in the coordinates of rectified flow, z = x_t / (alpha +
+    sigma) and t = sigma / (alpha + sigma) (Liu et al. 2023, eq. 5). One Euler step is exact where it is 0.
     """
     total = grid.alpha + grid.sigma
     z, t = trajectory.x_t / expand(total, trajectory.x_t), grid.sigma / total

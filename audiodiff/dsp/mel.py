@@ -134,9 +134,9 @@ class MelSpec:
     top_db          None, or how far below its own clip's maximum a value may lie, in dB; only with ``log="db"``.
     unit_range      None, or (low, high): clipped to it and mapped to [0, 1].
 
-    A log-mel holds bands / hop_samples numbers per sample of audio: 80 / 256 = 0.31 for HiFi-GAN, so frame x band
-    is smaller than time, but by a factor of 3.2 only, and for a second of 8 kHz speech (63 x 40) not larger than a
-    small picture. Raises ValueError for impossible values.
+    A log-mel holds bands / hop_samples numbers per sample of audio, 80 / 256 = 0.31 for HiFi-GAN: frame x band is
+    3.2 times less than time, no more, and a second of 8 kHz speech (64 x 40 at a hop of 128) is less than a picture
+    of 64 x 64. Raises ValueError for impossible values.
     """
 
     rate_hz: int

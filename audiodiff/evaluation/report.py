@@ -366,7 +366,7 @@ body {
   margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
-main { max-width: 68rem; margin: 0 auto; padding: clamp(1.25rem, 4vw, 4rem) clamp(1rem, 4vw, 2.5rem) 5rem; }
+main { max-width: 72rem; margin: 0 auto; padding: clamp(1.25rem, 4vw, 4rem) clamp(1rem, 4vw, 2.5rem) 5rem; }
 h1, h2 { font: 600 1.45rem/1.15 Charter, "Iowan Old Style", "Palatino Linotype", Georgia, serif; }
 h1 { font-size: clamp(1.9rem, 5vw, 2.9rem); letter-spacing: -.015em; margin: 0 0 1rem; text-wrap: balance; }
 h2 { margin: 3.5rem 0 1.1rem; padding-top: 1.1rem; border-top: 1px solid var(--rule); }
@@ -374,7 +374,7 @@ h3 { font-size: 1rem; font-weight: 600; margin: 0 0 .6rem; }
 p { max-width: 42rem; margin: 0 0 .8rem; }
 header p { font-size: 1.12rem; color: var(--soft); }
 code { font: .88em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-code span { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
+code span { display: inline-block; max-width: 100%; word-break: break-all; }
 header .verdict { display: inline-block; padding: .2rem .8rem; border: 1px solid; border-radius: 2rem; }
 header .verdict { font-size: 1rem; }
 .pass, header .pass { color: var(--pass); }
@@ -388,14 +388,14 @@ dl .wide { grid-column: 1 / -1; }
 dt { color: var(--soft); font-size: .8rem; letter-spacing: .02em; }
 dd { margin: 0; overflow-wrap: anywhere; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1rem; }
-th, td { text-align: left; vertical-align: top; padding: .65rem .9rem .65rem 0; border-bottom: 1px solid var(--rule); }
+th, td { text-align: left; vertical-align: top; padding: .65rem .75rem .65rem 0; border-bottom: 1px solid var(--rule); }
 thead th { color: var(--soft); font-size: .8rem; font-weight: 500; padding-top: 0; }
 tbody th { font-weight: 600; min-width: 9.5rem; }
 tbody th .note, .interval { display: block; }
 td b { font-weight: 600; white-space: nowrap; }
 .interval { color: var(--soft); font-size: .82rem; white-space: nowrap; }
 td:last-child, td:nth-last-child(2) { white-space: nowrap; }
-svg { width: 8.5rem; height: 1.45rem; display: block; overflow: visible; }
+svg { width: 7.5rem; height: 1.45rem; display: block; overflow: visible; }
 svg .track { stroke: var(--rule); stroke-width: 1; }
 svg .expected { fill: var(--range); }
 svg .beside { fill: var(--paper); stroke: var(--soft); stroke-width: 1; }
@@ -411,15 +411,15 @@ figure { margin: 0; }
 .plot figcaption { color: var(--soft); font-size: .9rem; max-width: 42rem; margin-top: .5rem; }
 img { display: block; width: 100%; height: auto; }
 audio { display: block; width: 100%; height: 2.4rem; margin-top: .6rem; }
-@media (max-width: 52rem) {
+@media (max-width: 68rem) {
   table, tbody, tr, tbody th, td { display: block; }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   tr { border-bottom: 1px solid var(--rule); padding: .9rem 0; }
   th, td { border: 0; padding: .1rem 0; }
   tbody th { padding-bottom: .3rem; }
-  td { display: flex; gap: .3rem 1rem; align-items: baseline; }
-  td::before { content: attr(data-label); flex: 0 0 7.5rem; color: var(--soft); font-size: .85rem; }
-  td > span.interval, td b { white-space: normal; }
+  td { display: flex; gap: .3rem .7rem; align-items: baseline; }
+  td::before { content: attr(data-label); flex: 0 0 6.4rem; color: var(--soft); font-size: .85rem; }
+  td > span.interval { white-space: normal; }
   .interval { display: inline; }
   td.empty { display: none; }
   svg { align-self: center; flex: 0 1 12rem; min-width: 0; }

@@ -39,9 +39,11 @@ class Memorisation:
     """Hold whether samples sit closer to the training clips than unseen real clips would.
 
     ``ratio`` is 1 for honest samples and falls with copying; ``held_out_ratio`` is the same figure for the held-out
-    clips, each against the others: what real clips give. ``copies`` is the share of samples below the ratio that
-    ``copies_expected`` percent of the held-out clips stay below. Per sample, [sample]: ``sample_ratio`` =
-    d(g, train) / d(g, held-out) with all of both sets, and ``nearest_train``, the index of the closest training clip.
+    clips, each against the others: what real clips give. Where its interval misses 1 the split is not a random one
+    (clips of one sitting are near one another), and the fair mark is the ratio of real training clips that are taken
+    out of train and passed as samples. ``copies`` is the share of samples below the ratio that ``copies_expected``
+    percent of the held-out clips stay below. Per sample, [sample]: ``sample_ratio`` = d(g, train) / d(g, held-out)
+    with all of both sets, and ``nearest_train``, the index of the closest training clip.
     """
 
     ratio: Figure

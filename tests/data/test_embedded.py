@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.signal
 
 from audiodiff.data.embedded import PITCHES, PITCHES_HZ, SOUNDS, TONAL, EmbeddedSounds
 from audiodiff.data.normalisation import level_dbfs
+from audiodiff.data.sources import InMemory, Source
 
 RATE = 8_000
 ROUND = len(SOUNDS) * len(PITCHES)
 
 
+class Heard(InMemory):
+    """Make each clip once for all tests of this file."""
+
+    def __init__(self, source: EmbeddedSounds):
+        super().__init__(source)
+        self.truth = functools.cache(source.truth)
+
+
 @pytest.fixture(scope="module")
-def sounds() -> EmbeddedSounds:
-    return EmbeddedSounds(2 * ROUND, seed=3)
+def sounds() -> Heard:
+    return Heard(EmbeddedSounds(2 * ROUND, seed=3))
 
 
 def estimate_f0(frame: np.ndarray, rate_hz: int = RATE) -> float:
@@ -89,7 +100,7 @@ def test_untonal_sounds_have_no_fundamental(sounds):
         assert np.isnan(truth.median_f0_hz) == (sound not in TONAL) == np.isnan(truth.f0_hz).all()
 
 
-def features(source: EmbeddedSounds, index: int) -> np.ndarray:
+def features(source: Source, index: int) -> np.ndarray:
     """Average the log spectrogram to 16 bands and 8 times, so that pitch is smeared and shape stays."""
     _, _, spectrum = scipy.signal.stft(source[index]["audio"][:, 0], nperseg=256, noverlap=0, padded=False)
     power = (np.abs(spectrum) ** 2)[:128, :32].reshape(16, 8, 8, 4).mean(axis=(1, 3))

@@ -196,24 +196,32 @@ def test_an_empty_report_is_a_page_and_a_folder_is_not(tmp_path):
         report.write_report(tmp_path, CONTENT)
 
 
-HARNESS = """<iframe src="report/index.html" width="360" height="800"></iframe><pre id="seen"></pre><script>
-const frame = document.querySelector("iframe");
-frame.onload = async () => {
-  const page = frame.contentDocument, players = [...page.querySelectorAll("audio")];
-  await Promise.all(players.map(p => p.readyState > 0 || p.error || new Promise(done => {
-    p.onloadedmetadata = p.onerror = done;
-  })));
-  document.getElementById("seen").textContent = JSON.stringify({
-    images: [...page.images].map(i => i.naturalWidth), seconds: players.map(p => p.duration),
-    content: page.documentElement.scrollWidth, screen: frame.contentWindow.innerWidth,
-  });
-};
+HARNESS = """<iframe width="360" height="800"></iframe><iframe width="1100" height="800"></iframe><pre id="seen"></pre>
+<script>
+const look = frame => new Promise(found => {
+  frame.onload = async () => {
+    const page = frame.contentDocument, players = [...page.querySelectorAll("audio")];
+    const right = element => element.getBoundingClientRect().right;
+    await Promise.all(players.map(p => p.readyState > 0 || p.error || new Promise(done => {
+      p.onloadedmetadata = p.onerror = done;
+    })));
+    found({
+      images: [...page.images].map(i => i.naturalWidth), seconds: players.map(p => p.duration),
+      sticks_out: Math.max(...[...page.querySelectorAll("main *")].map(right)) - right(page.querySelector("h2")),
+      overflow: page.documentElement.scrollWidth - frame.contentWindow.innerWidth,
+    });
+  };
+  frame.src = "report/index.html";
+});
+Promise.all([...document.querySelectorAll("iframe")].map(look)).then(seen => {
+  document.getElementById("seen").textContent = JSON.stringify(seen);
+});
 </script>"""
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
-def test_a_browser_plays_and_shows_everything_on_a_phone(page, tmp_path):
-    """Open the untouched page 360 pixels wide: pictures decode, players know their length, nothing sticks out."""
+def test_a_browser_plays_and_shows_everything_on_a_phone_and_a_desk(page, tmp_path):
+    """Open the untouched page at two widths: pictures decode, players know their length, nothing sticks out."""
     harness = page.parent.parent / "harness.html"
     harness.write_text(HARNESS, encoding="utf-8")
     done = subprocess.run(
@@ -224,7 +232,7 @@ def test_a_browser_plays_and_shows_everything_on_a_phone(page, tmp_path):
     )
     found = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout)
     assert found, done.stderr[-2000:]
-    seen = json.loads(found[1])
-    assert len(seen["images"]) == 5 and min(seen["images"]) > 100
-    np.testing.assert_allclose(seen["seconds"], np.array([900, 800, 700, 900]) / RATE, atol=1e-3)
-    assert seen["content"] <= seen["screen"] == 360
+    for seen in json.loads(found[1]):
+        assert len(seen["images"]) == 5 and min(seen["images"]) > 100
+        np.testing.assert_allclose(seen["seconds"], np.array([900, 800, 700, 900]) / RATE, atol=1e-3)
+        assert seen["sticks_out"] <= 1 and seen["overflow"] <= 0

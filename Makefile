@@ -1,0 +1,33 @@
+# The two commands of the README, and what they are made of. Needs make and Python 3.11+ with venv, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The pins of constraints.txt were tested together on 3.11 and 3.12; other versions of Python resolve for themselves.
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] in ((3, 11),) else "")')
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/core.stamp
+	$(BIN)/python experiments/demo.py --workdir=runs/demo
+
+test: $(VENV)/dev.stamp lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core.stamp: setup.py constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e . $(CONSTRAINTS)
+	touch $@
+
+$(VENV)/dev.stamp: setup.py constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' $(CONSTRAINTS)
+	touch $@ $(VENV)/core.stamp
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,60 @@
+"""Check that noise depends on an example's own key and on the level, and on nothing else."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiodiff.diffusion import grids, noise
+from audiodiff.diffusion.processes import DDPM_1000, DiscreteVp, VpCosine, linear_betas
+from audiodiff.types import Level
+
+
+def test_an_example_depends_on_its_own_key_alone():
+    keys = jax.random.split(jax.random.key(0), 5)
+    many, few = noise.standard_normal(keys, (5, 4)), noise.standard_normal(keys[1:3], (2, 4))
+    np.testing.assert_array_equal(many[1:3], few)
+    assert len(np.unique(np.asarray(many))) == 20
+
+
+def test_wrong_number_of_keys_is_refused():
+    with pytest.raises(ValueError, match=r"pass one key, or \(3,\) keys"):
+        noise.standard_normal(jax.random.split(jax.random.key(0), 2), (3, 4))
+
+
+def test_initial_noise_does_not_see_the_step_count_and_has_the_variance_of_x_T():
+    process = DiscreteVp.from_betas(linear_betas(1e-4, 0.02, 200))
+    first = [
+        noise.initial_noise(jax.random.key(3), (50_000, 1), grids.level_at(grids.uniform(process, n), 0), sigma_data=s)
+        for n, s in ((5, 0.5), (50, 0.5), (5, 0.0))
+    ]
+    np.testing.assert_array_equal(first[0], first[1])
+    alpha, sigma = process.level(jnp.ones(()))
+    np.testing.assert_allclose(jnp.var(first[0]), (0.5 * alpha) ** 2 + sigma**2, rtol=0.03)
+    np.testing.assert_allclose(jnp.var(first[2]), sigma**2, rtol=0.03)
+
+
+def test_the_path_is_brownian():
+    """E W(u)^2 = u and E W(u) W(v) = min(u, v), at places on a coarse, a fine and the last node of the tree."""
+    full = 2**noise.PATH_DEPTH
+    places = jnp.array([0, full // 4, full // 4 + 12_345, full - 1, full])
+    path = jax.vmap(lambda place: noise.brownian(jax.random.key(1), place, (40_000,)))(places)
+    u = np.asarray(places) / full
+    np.testing.assert_allclose(np.cov(path), np.minimum(u[:, None], u[None]), atol=0.03)
+    np.testing.assert_allclose(path[-1], path[-2], atol=5 / full**0.5)
+
+
+def test_a_level_has_one_place_whatever_the_grid():
+    process = VpCosine()
+    coarse, fine = (noise.path_places(grids.uniform(process, n)) for n in (8, 64))
+    np.testing.assert_array_equal(coarse, fine[::8])
+    assert int(coarse[0]) == 0 and int(coarse[-1]) == 2**noise.PATH_DEPTH
+
+
+def test_no_two_levels_share_a_place():
+    table = DiscreteVp.from_betas(linear_betas(*DDPM_1000))
+    assert np.all(np.diff(noise.path_places(grids.from_table(table, 1000))) > 0)
+    same = Level(jnp.ones(4), jnp.array([1.0, 1.0, 1.0, 0.0]))
+    assert np.all(np.diff(noise.path_places(same)[:3]) == 1)
