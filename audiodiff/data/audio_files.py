@@ -60,7 +60,7 @@ def read_audio(
     Any format of libsndfile; integer samples are scaled to [-1, 1), float samples kept as they are. Resampling is
     soxr's HQ. ``channels`` = 1 takes the mean of all channels; more repeats those of a mono file.
     Raises :class:`AudioError`: missing, empty, unreadable, truncated, zero-length, NaN or inf, segment out of range.
-    Truncation is seen in WAV, RF64, AIFF, CAF, FLAC, OGG, Opus, and in MP3 with a frame count; not in AU, W64, NIST.
+    Truncation is seen in WAV, RF64, AIFF, FLAC, OGG, Opus, and in MP3 with a frame count; not in CAF, AU, W64, NIST.
     """
     path = Path(path)
     if rate_hz is not None and rate_hz < 1:

@@ -76,9 +76,9 @@ class _Loader:
             except AudioError as error:
                 rows.append(None)
                 faults.append(Fault(index, self.source.describe(index), str(error)))
-        # A bad clip keeps its place, so that shapes and order stay: zeros with weight 0, and a neighbour's conditions.
-        stand_in = next((row for row in rows if row is not None), None) or self._first_good()
-        items, examples = zip(*(row or stand_in for row in rows), strict=True)
+        # A bad clip keeps its place, so that shapes and order stay: zeros with weight 0, and the conditions of the
+        # source's first good clip, the same on every host.
+        items, examples = zip(*(row or self._stand_in for row in rows), strict=True)
         weight = np.array([row is not None for row in rows], np.float32)
         audio = np.stack([example.audio for example in examples]) * weight[:, None, None]
         batch = {
@@ -98,22 +98,17 @@ class _Loader:
         item = self.source[index]
         return item, self.preparation(item["audio"], rng)
 
-    def _first_good(self) -> tuple[Item, Example]:
+    @functools.cached_property
+    def _stand_in(self) -> tuple[Item, Example]:
+        first = ""
         for index in range(len(self.source)):
             try:
                 return self._example(index, generator(self.seed, "stand in", index))
-            except AudioError:
-                continue
+            except AudioError as error:
+                first = first or str(Fault(index, self.source.describe(index), str(error)))
         raise AudioError(
-            f"none of the {len(self.source)} clips can be used; the first says: {self._reason(0)}; check the data set"
+            f"none of the {len(self.source)} clips can be used; the first says: {first}; check the data set"
         )
-
-    def _reason(self, index: int) -> str:
-        try:
-            self._example(index, generator(self.seed, "stand in", index))
-        except AudioError as error:
-            return str(Fault(index, self.source.describe(index), str(error)))
-        return ""
 
 
 def stack_condition(name: str, info: ConditionInfo, values: Sequence[Any], length: int | None) -> Batch:

@@ -29,7 +29,7 @@ class ClassifierFree:
     x_0 = D_null + w (D - D_null) (Ho & Salimans 2022): w = ``scale``, a number or [batch], is 1 for the condition as it
     is, 0 for none, above 1 for guidance. Outside sigma_low < sigma/alpha <= sigma_high w is 1 (Kynkaanniemi et al.
     2024). ``rescale`` phi in [0, 1] brings the standard deviation of each example back to that of D by this part (Lin
-    et al. 2024, eq. 15-16; 0.7 there). ``null`` holds the encoded conditions with none present, alike in name and shape.
+    et al. 2024, eq. 15-16; 0.7 there). ``null`` holds the encoded conditions with none present, named and shaped alike.
     """
 
     denoise: Denoiser

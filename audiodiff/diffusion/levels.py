@@ -62,8 +62,8 @@ class UniformTime:
 class LogNormal:
     """Draw ln(sigma / alpha) from N(mean, std^2), on the curve of a process.
 
-    mean and std are P_mean and P_std of Karras et al. (2022), table 1, meant for sigma_data = 0.5: data of another scale
-    s want a mean larger by ln(s / 0.5).
+    mean and std are P_mean and P_std of Karras et al. (2022), table 1, meant for sigma_data = 0.5: data of another
+    scale s want a mean larger by ln(s / 0.5).
     """
 
     mean: float = -1.2

@@ -175,4 +175,4 @@ class ConditionEncoder(nn.Module):
     def table(self, spec: ConditionSpec, rows: int) -> Array:
         """Return the condition's learned table [rows, features]."""
         init = normal(1.0 / math.sqrt(self.features))
-        return self.param(f"{spec.name}_table", init, (rows, self.features), jnp.float32).astype(self.dtype)
+        return jnp.asarray(self.param(f"{spec.name}_table", init, (rows, self.features), jnp.float32), self.dtype)

@@ -104,7 +104,9 @@ def test_filterbank_rank(fft, bands, scale, rank):
 @pytest.mark.oracle
 @pytest.mark.parametrize("htk", [True, False])
 @pytest.mark.parametrize("norm", ["none", "slaney"])
-@pytest.mark.parametrize(("rate", "fft", "bands", "fmin", "fmax"), [(22050, 1024, 80, 0, 8000), (16000, 401, 20, 55, 7600)])
+@pytest.mark.parametrize(
+    ("rate", "fft", "bands", "fmin", "fmax"), [(22050, 1024, 80, 0, 8000), (16000, 401, 20, 55, 7600)]
+)
 def test_filterbank_equals_librosa(htk, norm, rate, fft, bands, fmin, fmax):
     """Ledger row 10."""
     librosa = pytest.importorskip("librosa")
@@ -133,7 +135,9 @@ def _librosa_source(librosa, torch, x):
 
 def _torchaudio_source(librosa, torch, x):
     """Transcribed from torchaudio's MelSpectrogram() and AmplitudeToDB(), which have no build for this CPU."""
-    spectrum = torch.stft(torch.from_numpy(x), 400, 200, window=torch.hann_window(400).to(torch.float64), return_complex=True)
+    spectrum = torch.stft(
+        torch.from_numpy(x), 400, 200, window=torch.hann_window(400).to(torch.float64), return_complex=True
+    )
     bank = librosa.filters.mel(sr=16000, n_fft=400, n_mels=128, htk=True, norm=None, dtype=np.float64)
     return 10 * np.log10(np.maximum(bank @ spectrum.abs().numpy() ** 2, 1e-10)).T
 
@@ -164,7 +168,9 @@ def _diffwave_source(librosa, torch, x):
     window = torch.hann_window(1024).to(torch.float64)
     spectrum = torch.stft(torch.from_numpy(x), 1024, 256, window=window, return_complex=True)
     magnitude = (spectrum / window.pow(2).sum().sqrt()).abs().numpy()
-    bank = librosa.filters.mel(sr=22050, n_fft=1024, n_mels=80, fmin=20, fmax=11025, htk=True, norm=None, dtype=np.float64)
+    bank = librosa.filters.mel(
+        sr=22050, n_fft=1024, n_mels=80, fmin=20, fmax=11025, htk=True, norm=None, dtype=np.float64
+    )
     decibels = 20 * np.log10(np.clip(bank @ magnitude, 1e-5, None)) - 20
     return np.clip((decibels + 100) / 100, 0, 1).T
 
@@ -178,7 +184,53 @@ SOURCES = {
 }
 
 # What the sources above give for the chirp at the preset's rate: (frame, band, value), a few of each.
-STORED = {}
+STORED = {
+    "librosa": [
+        (1, 64, -16.05902),
+        (4, 39, 22.69482),
+        (4, 43, 21.03418),
+        (6, 53, 22.51564),
+        (6, 57, 19.34454),
+        (10, 71, 22.49205),
+        (10, 75, 14.30680),
+    ],
+    "torchaudio": [
+        (1, 64, -100.00000),
+        (10, 54, 29.42079),
+        (10, 58, 5.15308),
+        (15, 68, 30.12612),
+        (15, 72, -9.12227),
+        (29, 93, 30.91581),
+        (29, 97, -19.34840),
+    ],
+    "hifigan": [
+        (1, 40, -11.51293),
+        (7, 25, 0.75591),
+        (7, 29, -0.67196),
+        (11, 35, 0.71827),
+        (11, 39, -2.12800),
+        (21, 51, 0.60486),
+        (21, 55, -6.95371),
+    ],
+    "tacotron2": [
+        (1, 40, -11.51293),
+        (8, 27, 0.68077),
+        (8, 31, -1.37687),
+        (12, 36, 0.65893),
+        (12, 40, -2.28359),
+        (22, 51, 0.61646),
+        (22, 55, -3.11949),
+    ],
+    "diffwave": [
+        (1, 40, 0.00000),
+        (8, 25, 0.95281),
+        (8, 29, 0.56106),
+        (12, 31, 0.97268),
+        (12, 35, 0.58939),
+        (22, 44, 1.00000),
+        (22, 48, 0.65726),
+    ],
+}
 
 
 @pytest.mark.oracle

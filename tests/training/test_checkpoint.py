@@ -16,6 +16,9 @@ from audiodiff.training.checkpoint import CheckpointError, Checkpoints, latest_s
 from audiodiff.training.optimisers import make_optimiser
 from audiodiff.training.state import TrainState, constant_decay, init_state
 
+# TensorStore reads that fail on a damaged file leave coroutines behind, which complain when they are collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 EMA = {"long": constant_decay(0.99), "short": constant_decay(0.9)}
 
 
