@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -33,7 +34,8 @@ class Writer:
         folder = pathlib.Path(workdir).resolve()
         drop_lines(folder / METRICS_FILE, start)
         self._lines = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
-        self._events = SummaryWriter(str(folder), purge_step=start)
+        # tensorboardX names files by the second: two starts within one would write into the same file.
+        self._events = SummaryWriter(str(folder), purge_step=start, filename_suffix=f".{time.time_ns()}")
 
     def __enter__(self) -> Writer:
         return self

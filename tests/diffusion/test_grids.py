@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,7 +54,9 @@ def test_table_spacings_are_lin_s(x64):
 
 def test_diffwave_s_six_steps(x64):
     grid = grids.from_betas(grids.DIFFWAVE_FAST_BETAS)
-    np.testing.assert_allclose(grid.alpha[:-1] ** 2, np.cumprod(1 - np.array(grids.DIFFWAVE_FAST_BETAS))[::-1], rtol=1e-10)
+    np.testing.assert_allclose(
+        grid.alpha[:-1] ** 2, np.cumprod(1 - np.array(grids.DIFFWAVE_FAST_BETAS))[::-1], rtol=1e-10
+    )
     assert grid.alpha.shape == (7,)
 
 

@@ -56,7 +56,9 @@ def test_every_stratum_is_visited_once_a_step_from_any_device():
 
 
 def test_stratified_numbers_are_uniform_over_steps():
-    u = jax.vmap(lambda key: levels.stratified_uniform(key, jnp.array([3]), 8))(jax.random.split(jax.random.key(1), 4000))
+    u = jax.vmap(lambda key: levels.stratified_uniform(key, jnp.array([3]), 8))(
+        jax.random.split(jax.random.key(1), 4000)
+    )
     assert scipy.stats.kstest(np.asarray(u).ravel() * 8 - 3, "uniform").pvalue > 1e-3
 
 
@@ -66,7 +68,7 @@ def test_uniform_is_open_and_depends_on_each_key_alone():
     np.testing.assert_array_equal(levels.uniform(keys[7:9]), u[7:9])
     assert scipy.stats.kstest(u, "uniform").pvalue > 1e-3
     ends = levels._open(jnp.array([0.0, 1.0]))
-    assert 0 < float(ends[0]) and float(ends[1]) < 1 and np.all(np.isfinite(levels.LogNormal()(ends).sigma))
+    assert float(ends[0]) > 0 and float(ends[1]) < 1 and np.all(np.isfinite(levels.LogNormal()(ends).sigma))
 
 
 def test_no_strata_is_refused():

@@ -1,0 +1,283 @@
+"""Check samplers on exact Denoisers: orders of convergence, laws, equalities, and where their noise comes from."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+
+from audiodiff.diffusion import grids, samplers
+from audiodiff.diffusion.gaussians import Gaussian, Mixture
+from audiodiff.diffusion.noise import initial_noise
+from audiodiff.diffusion.processes import (
+    DDPM_1000,
+    DiscreteVp,
+    Edm,
+    RectifiedFlow,
+    SubVp,
+    VpCosine,
+    VpLinear,
+    linear_betas,
+    zero_terminal_snr,
+)
+from audiodiff.types import Level
+
+WEIGHTS, MEANS, VARIANCES = np.array([0.3, 0.7]), np.array([-1.0, 0.6]), np.array([0.25, 0.09])
+
+
+def two_bumps(dtype=None) -> Mixture:
+    return Mixture(jnp.asarray(WEIGHTS, dtype), jnp.asarray(MEANS, dtype)[:, None], jnp.asarray(VARIANCES, dtype))
+
+
+def cdf(x, alpha: float = 1.0, sigma: float = 0.0):
+    """Return P(x_t <= x) of the two bumps at a level."""
+    spread = np.sqrt(alpha**2 * VARIANCES + sigma**2)
+    return scipy.stats.norm.cdf(np.asarray(x)[..., None], alpha * MEANS, spread) @ WEIGHTS
+
+
+def transported(x, here, there) -> np.ndarray:
+    """Carry x along the exact ODE: in one dimension it keeps each point at its quantile."""
+    quantiles = cdf(x, *(float(v) for v in here))
+    back = [float(v) for v in there]
+    return np.array([scipy.optimize.brentq(lambda y, q=q: cdf(y, *back) - q, -20, 20, xtol=1e-14) for q in quantiles])
+
+
+@functools.cache
+def compiled(name: str, **static):
+    """Compile a sampler once for each shape; everything with numbers in it is an argument."""
+    sampler = functools.partial(getattr(samplers, name), **static)
+    return jax.jit(
+        lambda denoise, x, grid, key=None, options=None: sampler(denoise, x, grid, {}, key, **(options or {}))
+    )
+
+
+# --- order of convergence (ledger 23)
+
+CURVES = {
+    "vp": (VpLinear(), 1.0, 0.05),
+    "edm": (Edm(), 1.0, 0.0),
+    "flow": (RectifiedFlow(), 1.0, 0.02),
+    "zero_snr": (VpCosine(s=0.0), 1.0, 0.02),
+}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
+def test_order_of_convergence(x64, name, order, curve):
+    process, first, last = CURVES[curve]
+    start, end = process.level(first), process.level(last)
+    x = float(jnp.hypot(*start)) * jnp.array([-1.5, -0.2, 0.4, 1.7])
+    exact = transported(x, start, end)
+    errors = []
+    for steps in (100, 200):
+        grid = process.level(jnp.linspace(first, last, steps + 1))
+        errors.append(np.max(np.abs(compiled(name)(two_bumps(), x[:, None], grid)[:, 0] - exact)))
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
+    assert errors[1] < {1: 0.02, 2: 2e-3}[order]
+
+
+def test_second_order_beats_first_on_a_clean_grid(x64):
+    """On a grid as used, with few steps and a clean end, the end is near the data's own quantile."""
+    grid = grids.karras(18, sigma_max=40.0)
+    x = 40.0 * jnp.array([-1.5, -0.2, 0.4, 1.7])
+    exact = transported(x, grids.level_at(grid, 0), grids.level_at(grid, -1))
+    worst = {
+        name: float(np.max(np.abs(compiled(name)(two_bumps(), x[:, None], grid)[:, 0] - exact)))
+        for name in ("euler", "heun", "dpmpp_2m")
+    }
+    assert max(worst["heun"], worst["dpmpp_2m"]) < 0.25 * worst["euler"] < 0.25 * 0.2
+
+
+# --- stochastic samplers have the right law
+
+STOCHASTIC = {
+    "ddpm": {},
+    "ddim": {"eta": 0.7},
+    "ancestral": {"second_order": True},
+    "dpmpp_2m_sde": {},
+    "edm_stochastic": {"s_noise": 1.0},
+    "euler_maruyama": {},
+}
+STARTS = {
+    "zero_snr_table": lambda n: grids.from_table(DiscreteVp.from_betas(zero_terminal_snr(linear_betas(*DDPM_1000))), n),
+    "edm": lambda n: grids.karras(n, 0.01, 20.0),
+    "flow": lambda n: grids.uniform(RectifiedFlow(), n),
+}
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_samples_have_the_law_of_the_data(name):
+    """Kolmogorov's distance to the mixture, on processes with and without signal at their start and a clean end."""
+    for make in STARTS.values():
+        grid = make(80)
+        x = initial_noise(jax.random.key(1), (6000, 1), grids.level_at(grid, 0), sigma_data=0.8)
+        static = {k: v for k, v in STOCHASTIC[name].items() if isinstance(v, bool)}
+        options = {k: v for k, v in STOCHASTIC[name].items() if not isinstance(v, bool)}
+        y = np.asarray(compiled(name, **static)(two_bumps(jnp.float32), x, grid, jax.random.key(2), options))[:, 0]
+        # 0.025 is what chance reaches once in a thousand; the rest is what 80 steps may still be off.
+        assert scipy.stats.kstest(y, cdf).statistic < 0.045
+        assert np.mean(y) == pytest.approx(WEIGHTS @ MEANS, abs=0.05)
+        assert np.var(y) == pytest.approx(WEIGHTS @ (VARIANCES + MEANS**2) - (WEIGHTS @ MEANS) ** 2, rel=0.08)
+
+
+def test_a_finer_grid_refines_the_same_realisation():
+    """Noise is read off a path indexed by level: 25 and 100 steps end near each other, another key far from both."""
+    data = Gaussian(jnp.zeros(1), jnp.ones(1))
+    ends = []
+    for steps, seed in ((25, 0), (100, 0), (100, 1)):
+        grid = grids.uniform(VpCosine(), steps)
+        x = initial_noise(jax.random.key(9), (2000, 1), grids.level_at(grid, 0))
+        ends.append(np.asarray(compiled("dpmpp_2m_sde")(data, x, grid, jax.random.key(seed)))[:, 0])
+    coarse, fine, other = ends
+    assert np.std(coarse - fine) < 0.25
+    assert np.std(other - fine) > 1.0
+
+
+def test_an_example_depends_on_its_own_key_alone():
+    keys, grid = jax.random.split(jax.random.key(0), 5), grids.uniform(VpCosine(), 3)
+    draw = compiled("dpmpp_2m_sde")
+
+    def sample(keys):
+        x = initial_noise(keys, (*keys.shape, 2), grids.level_at(grid, 0))
+        return draw(two_bumps(jnp.float32), x, grid, keys)
+
+    np.testing.assert_allclose(sample(keys)[1:3], sample(keys[1:3]), rtol=1e-5, atol=1e-6)
+
+
+# --- equalities between samplers
+
+
+def test_samplers_that_are_one_algorithm_agree(x64):
+    x, key = jnp.asarray(np.random.default_rng(0).standard_normal((4, 1))), jax.random.key(3)
+    for process in (VpCosine(), SubVp(), RectifiedFlow()):
+        grid = grids.uniform(process, 12)
+
+        def run(name, key=key, grid=grid, options=None):
+            return compiled(name)(two_bumps(), x, grid, key, options or {})
+
+        same = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+        same(run("euler"), run("ddim", key=None))
+        same(run("ddpm"), run("ddim", options={"eta": 1.0}))
+        same(run("ancestral", options={"eta": 0.6}), run("ddim", options={"eta": 0.6}))
+        same(run("dpmpp_2m_sde", options={"eta": 0.0}), run("dpmpp_2m"))
+        same(run("edm_stochastic", options={"s_churn": 0.0}), run("heun"))
+        assert float(jnp.max(jnp.abs(run("ddpm") - run("euler")))) > 0.01
+
+
+def edm_algorithm_1(denoise, x, sigmas):
+    """Karras et al. (2022), algorithm 1 as its box reads, in numpy."""
+    for here, there in zip(sigmas[:-1], sigmas[1:], strict=True):
+        d = (x - denoise(x, here)) / here
+        ahead = x + (there - here) * d
+        if there > 0:
+            ahead = x + (there - here) * (d + (ahead - denoise(ahead, there)) / there) / 2
+        x = ahead
+    return x
+
+
+def dpmpp_algorithm_2(denoise, x, sigmas):
+    """Lu et al. (2022), algorithm 2 with alpha = 1, in terms of lambda = -ln sigma, in numpy."""
+    buffer, last_h = None, None
+    for here, there in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x0 = denoise(x, here)
+        if there == 0:
+            return x0
+        h = np.log(here / there)
+        d = x0 if buffer is None else (1 + h / (2 * last_h)) * x0 - h / (2 * last_h) * buffer
+        x, buffer, last_h = there / here * x - np.expm1(-h) * d, x0, h
+    return x
+
+
+@pytest.mark.parametrize(("name", "published"), [("heun", edm_algorithm_1), ("dpmpp_2m", dpmpp_algorithm_2)])
+def test_with_alpha_one_they_are_the_published_boxes(x64, name, published):
+    grid, x = grids.karras(12), 80.0 * jnp.array([[-1.0], [0.1], [0.8], [2.0]])
+
+    def denoise(x, sigma):
+        return np.asarray(two_bumps()(jnp.asarray(x), Level(jnp.ones(4), jnp.full(4, sigma)), {}))
+
+    expected = published(denoise, np.asarray(x), np.asarray(grid.sigma))
+    np.testing.assert_allclose(compiled(name)(two_bumps(), x, grid), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_scale_of_the_process_does_not_matter(x64):
+    """The same SNRs on alpha = 1, on the circle and on the line take the solver of ln(alpha/sigma) to the same end."""
+    x, ends = jnp.array([[-1.0], [0.1], [0.8], [2.0]]), []
+    for process in (Edm(), VpCosine(), RectifiedFlow()):
+        grid = grids.karras(12, process=process)
+        start = float(jnp.hypot(*grids.level_at(grid, 0)))
+        ends.append(compiled("dpmpp_2m")(two_bumps(), start * x, grid))
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(ends[2], ends[0], rtol=1e-9, atol=1e-9)
+
+
+# --- contract
+
+
+class Counted:
+    """Count the calls of a Denoiser; not a pytree, for use without jit."""
+
+    def __init__(self, denoise):
+        self.denoise, self.calls = denoise, 0
+
+    def __call__(self, x_t, level, conditions):
+        assert level.alpha.shape == level.sigma.shape == x_t.shape[:1]
+        self.calls += 1
+        return self.denoise(x_t, level, conditions)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("euler", 3), ("heun", 5), ("dpmpp_2m", 3), ("ddpm", 3), ("ancestral", 3), ("edm_stochastic", 5)],
+)
+def test_without_jit_they_give_the_same_in_the_stated_number_of_evaluations(name, calls):
+    grid, x, key = grids.uniform(VpCosine(), 3), jnp.array([[0.3], [-1.0], [0.7], [1.1]]), jax.random.key(0)
+    denoise = Counted(two_bumps(jnp.float32))
+    with jax.disable_jit():
+        plain = getattr(samplers, name)(denoise, x, grid, {}, key)
+    assert denoise.calls == calls
+    np.testing.assert_allclose(compiled(name)(two_bumps(jnp.float32), x, grid, key), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trajectory_is_an_output():
+    grid, x = grids.uniform(VpCosine(), 3), jnp.array([[0.3], [-1.0]])
+    end, passed = samplers.dpmpp_2m(two_bumps(jnp.float32), x, grid, {}, trajectory=True)
+    assert passed.x_t.shape == (4, 2, 1) and passed.x0.shape == (3, 2, 1)
+    np.testing.assert_array_equal(passed.x_t[0], x)
+    np.testing.assert_array_equal(passed.x_t[-1], end)
+    np.testing.assert_allclose(passed.x0[-1], end, rtol=1e-6)
+
+
+def test_seed_strength_and_weights_compile_nothing_anew():
+    traced = []
+
+    def denoise(x_t, level, conditions):
+        traced.append(1)
+        return jnp.zeros_like(x_t)
+
+    draw = jax.jit(lambda x, grid, key, eta: samplers.ddim(denoise, x, grid, {}, key, eta=eta))
+    grid, x = grids.uniform(VpCosine(), 2), jnp.ones((1, 2))
+    for seed, eta in ((0, 0.1), (1, 0.9)):
+        draw(x, grid, jax.random.key(seed), eta)
+    assert len(traced) == 1
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ancestral", "dpmpp_2m_sde", "edm_stochastic", "euler_maruyama"])
+def test_a_stochastic_sampler_without_a_key_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is stochastic but its key is None"):
+        getattr(samplers, name)(two_bumps(jnp.float32), jnp.ones((1, 1)), grids.karras(2), {}, None)
+
+
+def test_ddim_needs_a_key_only_for_its_noise():
+    samplers.ddim(two_bumps(jnp.float32), jnp.ones((1, 1)), grids.karras(2), {})
+    with pytest.raises(ValueError, match="ddim with eta = 0.5 is stochastic"):
+        samplers.ddim(two_bumps(jnp.float32), jnp.ones((1, 1)), grids.karras(2), {}, eta=0.5)
+
+
+def test_a_grid_of_one_level_is_refused():
+    with pytest.raises(ValueError, match="give two rows of n \\+ 1 numbers"):
+        samplers.euler(two_bumps(jnp.float32), jnp.ones((1, 1)), Level(jnp.ones(1), jnp.zeros(1)), {})
