@@ -53,7 +53,7 @@ def judge() -> ConfigDict:
     config.conditions = ()
     config.data = data()
     config.mel = ConfigDict(
-        {"name": "librosa", "fft_samples": 512, "hop_samples": 128, "window_samples": 512, "bands": 40}
+        {"name": "librosa", "fft_samples": 512, "hop_samples": 128, "window_samples": 512, "bands": 40, "floor": 1e-4}
     )
     config.network = ConfigDict({"name": "classifier", "widths": (64, 96, 128)})
     config.objective = ConfigDict({"reject_probability": 0.2, "noise_probability": 0.5, "max_shift_samples": 800})
@@ -83,6 +83,12 @@ def data() -> ConfigDict:
             "strict": False,
         }
     )
+
+
+def digits(config: ConfigDict) -> None:
+    """Condition a run on digit and speaker of FSDD's recordings."""
+    config.conditions = ("digit", "speaker")
+    config.data.conditions = ("digit", "speaker")
 
 
 def optimiser() -> ConfigDict:

@@ -3,8 +3,8 @@
 Question: can a small raw-waveform model learn sounds whose class, F0 and level are exactly known? ``make demo`` trains
 this model and its judge, samples, scores and writes runs/demo/report/index.html.
 
-Cost: under 10 minutes of 2 cores. Expect at least 90 % of clips taken for the sound that was asked, and a median F0 error
-of the tonal sounds within 50 cents.
+Cost: under 10 minutes of 2 cores. Expect at least 90 % of clips taken for the sound that was asked, and a median F0
+error of the tonal sounds within 50 cents.
 """
 
 from ml_collections import ConfigDict
@@ -16,47 +16,60 @@ def get_config(arg: str = "") -> ConfigDict:
     """Return the model's config, or with ``judge`` its judge's; ``smoke`` and ``judge_smoke`` take seconds."""
     if arg not in ("", "judge", "smoke", "judge_smoke"):
         raise ValueError(f"configs/demo.py has no part {arg!r}; choose judge, smoke or judge_smoke, or give none")
-    config = common.judge() if arg.startswith("judge") else common.diffusion()
-    config.conditions = ("sound",) if arg.startswith("judge") else ("sound", "pitch")
+    config = _judge() if arg.startswith("judge") else _model()
     config.data.name = "embedded"
     config.data.size = 1152
     config.data.length_samples = 4096
     config.data.held_out_split = "validation"
-    if arg.startswith("judge"):
-        config.optimiser.learning_rate = 2e-3
-        config.training.batch_size = 64
-        config.training.total_steps = 250
-        config.training.save_every = 250
-        config.training.evaluate_every = 250
-        config.training.held_out_clips = 192
-    else:
-        config.network = ConfigDict(
-            {
-                "name": "unet1d",
-                "factors": (32, 2, 2),
-                "channels": (96, 128, 160),
-                "blocks": (1, 1, 1),
-                "attention_heads": (0, 0, 2),
-                "embedding": 192,
-            }
-        )
-        config.objective.levels.mean = 0.0
-        config.objective.levels.std = 1.5
-        config.optimiser.learning_rate = 2e-3
-        config.sampler.grid.sigma_max = 40.0
-        config.sampler.steps = 30
-        config.sampler.guidance = 1.5
-        config.training.batch_size = 16
-        config.training.total_steps = 1200
-        config.training.save_every = 300
-        config.training.evaluate_every = 300
-        config.training.log_every = 20
-        config.training.ema = ConfigDict({"short": ("constant", 0.995)})
     if arg.endswith("smoke"):
         config.data.size = 96
         common.smoke(config)
-        if config.task == "diffusion":
-            config.network.channels = (16, 16, 16)
-            config.network.embedding = 32
-            config.sampler.steps = 3
+    if arg == "smoke":
+        config.network.channels = (16, 16, 16)
+        config.network.embedding = 32
+        config.sampler.steps = 3
+    return config
+
+
+def _judge() -> ConfigDict:
+    config = common.judge()
+    config.conditions = ("sound",)
+    config.optimiser.learning_rate = 2e-3
+    config.training.batch_size = 64
+    config.training.total_steps = 250
+    config.training.save_every = 250
+    config.training.evaluate_every = 250
+    config.training.held_out_clips = 192
+    return config
+
+
+def _model() -> ConfigDict:
+    config = common.diffusion()
+    config.conditions = ("sound", "pitch")
+    config.representation.preemphasis = 0.9
+    config.network = ConfigDict(
+        {
+            "name": "unet1d",
+            "stem": "spectral",
+            "atoms": 256,
+            "atom_blocks": 9,
+            "factors": (32, 2, 2),
+            "channels": (96, 128, 160),
+            "blocks": (1, 1, 1),
+            "attention_heads": (0, 0, 2),
+            "embedding": 192,
+        }
+    )
+    config.objective.levels.mean = 0.0
+    config.objective.levels.std = 1.5
+    config.optimiser.learning_rate = 2e-3
+    config.sampler.grid.sigma_max = 40.0
+    config.sampler.steps = 30
+    config.sampler.guidance = 1.5
+    config.training.batch_size = 16
+    config.training.total_steps = 2000
+    config.training.save_every = 500
+    config.training.evaluate_every = 1000
+    config.training.log_every = 20
+    config.training.ema = ConfigDict({"short": ("constant", 0.998)})
     return config

@@ -22,14 +22,16 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     if arg not in ("cpu", "gpu", "smoke"):
         raise ValueError(f"configs/digits_wave.py has no size {arg!r}; choose cpu, gpu or smoke")
     config = common.diffusion()
-    config.conditions = ("digit", "speaker")
-    config.data.conditions = ("digit", "speaker")
+    common.digits(config)
     config.data.validation_indices = (5,)
     config.data.held_out_split = "validation"
     config.representation.preemphasis = 0.9
     config.network = ConfigDict(
         {
             "name": "unet1d",
+            "stem": "spectral",
+            "atoms": 256,
+            "atom_blocks": 9,
             "factors": (32, 2, 2),
             "channels": (128, 192, 256),
             "blocks": (1, 1, 1),

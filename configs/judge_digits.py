@@ -18,8 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "smoke"):
         raise ValueError(f"configs/judge_digits.py has no size {arg!r}; choose smoke, or give none")
     config = common.judge()
-    config.conditions = ("digit", "speaker")
-    config.data.conditions = ("digit", "speaker")
+    common.digits(config)
     config.optimiser.learning_rate = 2e-3
     config.training.batch_size = 64
     config.training.total_steps = 900

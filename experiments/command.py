@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 # Scripts are run by path from the project's root: configs/ is found there, as audiodiff is where it is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -16,15 +17,17 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-EXPECTED = (ValueError, FileNotFoundError, RuntimeError, OSError)
-"""What bad input raises: told in one line, exit code 1. Anything else is a bug and keeps its traceback."""
+EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError)
+"""What bad input raises, told in one line with exit code 1. Anything else is a bug and keeps its traceback."""
+
+TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error arose.")
 
 
 def define_config() -> Any:
-    """Define --config, a Python file with get_config(arg) (--config=FILE[:ARG]), and --config.key=value for its keys."""
-    return config_flags.DEFINE_config_file(
-        "config", None, "Config file, as configs/digits_wave.py:cpu.", lock_config=True
-    )
+    """Define --config=FILE[:ARG], a Python file with get_config(arg), and --config.key=value for each of its keys."""
+    holder = config_flags.DEFINE_config_file("config", None, "Config file, as configs/digits_wave.py:cpu.")
+    flags.mark_flag_as_required("config")
+    return holder
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -32,54 +35,81 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return {key: plain(value) if isinstance(value, ConfigDict) else value for key, value in config.items()}
 
 
-def run(main: Callable[[], int | None], *, needs: tuple[str, ...] = ()) -> None:
+def run(main: Callable[[], None]) -> None:
     """Parse flags and run ``main``; bad input ends with one clear line on stderr and exit code 1."""
-
-    def guarded(arguments: list[str]) -> None:
-        if len(arguments) > 1:
-            _fail(f"unexpected argument {arguments[1]!r}: options begin with --")
-        for name in needs:
-            if flags.FLAGS[name].value in (None, ""):
-                _fail(f"--{name} is missing: give --{name}=...")
-        cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/audiodiff/jax"))
-        jax.config.update("jax_compilation_cache_dir", cache)
-        logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
-        try:
-            code = main()
-        except EXPECTED as error:
-            _fail(str(error))
-        sys.exit(code or 0)
-
-    app.run(guarded, flags_parser=_parse)
+    app.run(lambda arguments: guarded(main), flags_parser=parse)
 
 
-def _parse(arguments: list[str]) -> list[str]:
-    """Parse flags; an unknown config key or value is an error in one line, with the nearest keys."""
+def guarded(main: Callable[[], None]) -> None:
+    """Call ``main``, and end the process with one line where it is given something impossible."""
+    cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/audiodiff/jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    logging.set_verbosity(logging.WARNING)
     try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        _fail(_explain(error))
-        raise AssertionError from error
+        main()
+    except EXPECTED as error:
+        if TRACEBACK.value:
+            raise
+        fail(str(error))
 
 
-def _explain(error: Exception) -> str:
-    given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
-    config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
-    known = list(_keys(config)) if isinstance(config, ConfigDict) else []
-    for key in given:
-        if known and key not in known:
-            near = sorted(known, key=lambda one: -difflib.SequenceMatcher(None, key, one).ratio())[:5]
-            return f"unknown config key {key!r}; the nearest are {', '.join(near)}"
-    return " ".join(str(error).split())
+def parse(arguments: list[str]) -> list[str]:
+    """Parse flags; what cannot be ends the process with one line that names the nearest that can."""
+    for argument in arguments:
+        if argument.startswith("--config=") and not pathlib.Path(path := _config_file(argument)).is_file():
+            known = sorted(pathlib.Path("configs").glob("*.py"), key=lambda one: -_likeness(path, str(one)))
+            fail(f"there is no config file {path}" + (f"; the nearest is {known[0]}" if known else ""))
+    try:
+        rest = flags.FLAGS(arguments)
+    except Exception as error:  # absl and ml_collections raise many kinds for a wrong flag
+        fail(_explain(error, arguments))
+    if len(rest) > 1:
+        fail(f"unexpected argument {rest[1]!r}: options begin with --")
+    return rest
 
 
-def _keys(config: Mapping[str, Any], prefix: str = "") -> Any:
+def fail(message: str) -> NoReturn:
+    """End the process with exit code 1 and one line."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _explain(error: Exception, arguments: list[str]) -> str:
+    """Say in one sentence what is wrong with the arguments that made ``error``."""
+    text = str(error)
+    if missing := re.findall(r"Flag (--\S+) must have a value", text):
+        return f"{' and '.join(missing)} missing: give {' '.join(f'{name}=...' for name in missing)}"
+    if "Traceback" in text:  # ml_collections tells what a config file raised in the words of the interpreter
+        return text.strip().splitlines()[-1].partition(": ")[2]
+    known = [key for argument in arguments if argument.startswith("--config=") for key in _keys(_load(argument))]
+    for argument in arguments:
+        key = argument.removeprefix("--config.").partition("=")[0]
+        if known and argument.startswith("--config.") and key not in known:
+            nearest = sorted(known, key=lambda one: -_likeness(key, one))[:5]
+            return f"unknown config key {key!r}; the nearest are {', '.join(nearest)}"
+    return text
+
+
+def _config_file(argument: str) -> str:
+    return argument.removeprefix("--config=").partition(":")[0]
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _load(argument: str) -> ConfigDict:
+    """Return the config of a ``--config=FILE[:ARG]`` as the file gives it, nothing changed."""
+    alone = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=alone, sys_argv=["", argument])
+    alone(["", argument])
+    return holder.value
+
+
+def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all values."""
     for key, value in config.items():
-        yield f"{prefix}{key}"
         if isinstance(value, ConfigDict):
             yield from _keys(value, f"{prefix}{key}.")
-
-
-def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+        else:
+            yield f"{prefix}{key}"

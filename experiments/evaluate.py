@@ -10,9 +10,11 @@ import pathlib
 import command
 from absl import flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run that made the samples.")
-SAMPLES = flags.DEFINE_string("samples", None, "Folder of samples.json, as experiments/sample.py writes it.")
-JUDGE = flags.DEFINE_string("judge", None, "Folder of the judge's run.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run that made the samples.", required=True)
+SAMPLES = flags.DEFINE_string(
+    "samples", None, "Folder of samples.json, as experiments/sample.py writes it.", required=True
+)
+JUDGE = flags.DEFINE_string("judge", None, "Folder of the judge's run.", required=True)
 OUT = flags.DEFINE_string("out", None, "Folder of the report (default: WORKDIR/report).")
 ROOT = flags.DEFINE_string("data_root", "", "Where the data set lies, if not where the run found it.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of subsets and of the noisy clips.")
@@ -36,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, needs=("workdir", "samples", "judge"))
+    command.run(main)

@@ -2,8 +2,8 @@
 
     python experiments/train.py --config=configs/digits_wave.py:cpu --workdir=runs/digits_cpu [--config.key=value ...]
 
-The same command goes on where it stopped. Exit codes: 0 finished, or stopped by --max_minutes; 143 and 130 after SIGTERM and
-SIGINT, saved; 1 bad input, in one line.
+The same command goes on where it stopped. Exit codes: 0 finished, or stopped by --max_minutes; 143 and 130 after
+SIGTERM and SIGINT, saved; 1 bad input, in one line.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ import command
 from absl import flags
 
 CONFIG = command.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "Save and stop after so many minutes; rerun to go on.")
 OVERFIT = flags.DEFINE_bool("overfit_batch", False, "Train on the first batch alone: its loss must fall.")
 
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, needs=("config", "workdir"))
+    command.run(main)

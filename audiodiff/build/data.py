@@ -1,20 +1,31 @@
-"""Build data: sources by name, their splits, and how a clip becomes an example."""
+"""Build data: sources by name, their splits and conditions, and how a clip becomes an example."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from audiodiff import data
-from audiodiff.build.choices import ConfigError, call, choose
-from audiodiff.data.layouts import scan_folder, scan_fsdd, scan_ljspeech, scan_sc09, scan_speech_commands, scan_vctk
-from audiodiff.data.manifest import Manifest, ManifestSource, read_manifest
+from audiodiff.build.choices import ConfigError, Table, call, choose
+from audiodiff.data import layouts
+from audiodiff.data.sources import Item
 
 DATA_VARIABLE = "AUDIODIFF_DATA"
 """The environment variable that names the folder where data sets lie, each in a folder of its own."""
+
+PREPARATION = ("length_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity")
+COMMON = (
+    *("name", "root", "rate_hz", "channels", "conditions", "in_memory", "strict"),
+    *("train_split", "held_out_split", "test_split"),
+    *PREPARATION,
+)
+"""The keys that every data set has; what else a config gives are options of its own."""
 
 
 @dataclass(frozen=True)
@@ -30,85 +41,139 @@ class DataSets:
         return choose("split", name, self.splits)
 
 
-SCANNERS: dict[str, tuple[Callable[..., Manifest], tuple[str, ...], str]] = {
-    "folder": (scan_folder, (), ""),
-    "fsdd": (scan_fsdd, ("validation_indices",), "fsdd"),
-    "sc09": (scan_sc09, (), "speech_commands"),
-    "speech_commands": (scan_speech_commands, ("words",), "speech_commands"),
-    "ljspeech": (scan_ljspeech, (), "LJSpeech-1.1"),
-    "vctk": (scan_vctk, ("microphone",), "VCTK-Corpus-0.92"),
-    "manifest": (read_manifest, (), ""),
-}
-"""Layout -> (scanner, its options, its customary folder below AUDIODIFF_DATA)."""
+def _with_held_out(scan: Callable[..., data.Manifest]) -> Callable[..., data.Manifest]:
+    """Let a scan of files without splits hold a share of them out, as "validation", the same for anybody."""
 
-COMMON = (
-    "name",
-    "root",
-    "rate_hz",
-    "channels",
-    "length_samples",
-    "target_dbfs",
-    "crop",
-    "max_shift_samples",
-    "flip_polarity",
-    "conditions",
-    "in_memory",
-    "train_split",
-    "held_out_split",
-    "test_split",
-    "strict",
-)
+    def scanned(root: pathlib.Path, held_out_share: float = 0.0) -> data.Manifest:
+        manifest = scan(root)
+        if not held_out_share:
+            return manifest
+        if any(manifest.splits):
+            raise ValueError(f"the set has splits of its own, {', '.join(manifest.splits)}: drop held_out_share")
+        split = layouts.split_by_hash({clip.path for clip in manifest.clips}, {"validation": held_out_share})
+        if set(split.values()) != {"train", "validation"}:
+            raise ValueError(f"held_out_share {held_out_share} leaves one part of {len(split)} files empty: change it")
+        clips = tuple(dataclasses.replace(clip, split=split[clip.path]) for clip in manifest.clips)
+        return dataclasses.replace(manifest, clips=clips)
+
+    return scanned
+
+
+LAYOUTS: Table[data.Manifest] = {
+    "folder": (_with_held_out(layouts.scan_folder), ("held_out_share",)),
+    "manifest": (_with_held_out(data.read_manifest), ("held_out_share",)),
+    "fsdd": (layouts.scan_fsdd, ("validation_indices",)),
+    "sc09": (layouts.scan_sc09, ()),
+    "speech_commands": (layouts.scan_speech_commands, ("words",)),
+    "ljspeech": (layouts.scan_ljspeech, ()),
+    "vctk": (layouts.scan_vctk, ("microphone",)),
+}
+"""Data sets of files, ``(root, **options) -> manifest``."""
+
+FOLDERS = {
+    "fsdd": "fsdd",
+    "sc09": "speech_commands",
+    "speech_commands": "speech_commands",
+    "ljspeech": "LJSpeech-1.1",
+    "vctk": "VCTK-Corpus-0.92",
+}
+"""Where a set lies below the folder that AUDIODIFF_DATA names, when a config gives no root."""
+
+GENERATED: Table[data.Source] = {"embedded": (data.EmbeddedSounds, ("sounds",))}
+"""Data sets without files, ``(size, seed, rate_hz, length_samples, **options) -> source``: clips by seed and index."""
+
+HELD_OUT_SIZES = {"validation": 192, "test": 192}
+"""How many clips a generated set holds out."""
+
+DERIVED: dict[str, tuple[data.ConditionInfo, Callable[[np.ndarray, int], Any]]] = {
+    "level_dbfs": (data.ConditionInfo("number"), lambda audio, rate_hz: data.level_dbfs(audio)),
+}
+"""Conditions that any clip has: what they are, and ``(audio [time, channel], rate_hz) -> value`` of the clip itself."""
 
 
 def make_data(config: Mapping[str, Any]) -> DataSets:
     """Build a data set and its preparation.
 
-    ``embedded`` is generated: ``size`` clips to train on, and others of the same kind as validation and test. The rest read
-    ``root``, or the customary folder below the one that AUDIODIFF_DATA names.
+    A generated set makes ``size`` clips to train on, and others of the same kind as validation and test. The rest read
+    ``root``, or the customary folder below the one that AUDIODIFF_DATA names; the split "all" is the whole set.
     """
-    preparation = call(
-        "preparation",
-        data.Preparation,
-        {key: config[key] for key in ("length_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity")},
-        ("length_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity"),
-    )
-    given = {key: value for key, value in config.items() if key not in COMMON}
-    splits: dict[str, data.Source]
-    if config["name"] == "embedded":
-        size = given.pop("size")
-        lengths = {"rate_hz": config["rate_hz"], "length_samples": config["length_samples"]}
-        splits = {
-            name: call("data", data.EmbeddedSounds, given, ("sounds",), size=count, seed=seed, **lengths)
-            for seed, (name, count) in enumerate({"train": size, "validation": 192, "test": 192}.items())
-        }
-        digest = f"embedded-{size}"
-    else:
-        scanner, allowed, folder = choose("data", config["name"], {**SCANNERS, "embedded": SCANNERS["folder"]})
-        manifest = call("data", scanner, {"name": config["name"], **given}, allowed, **_where(config, folder))
-        rate, channels = config["rate_hz"], config["channels"]
-        splits = {
-            split or "all": ManifestSource(manifest, rate, channels, split, _wanted(manifest, config["conditions"]))
-            for split in ("", *filter(None, manifest.splits))
-        }
-        digest = manifest.hash
+    preparation = call("data", data.Preparation, {key: config[key] for key in PREPARATION}, PREPARATION)
+    choose("data", config["name"], {**LAYOUTS, **GENERATED})
+    own = {key: value for key, value in config.items() if key == "name" or key not in COMMON}
+    splits, digest = (_generate if config["name"] in GENERATED else _scan)(config, own)
+    splits = {split: _with_conditions(source, config["conditions"]) for split, source in splits.items()}
     if config["in_memory"]:
-        splits = {name: data.InMemory(source) for name, source in splits.items()}
+        splits = {split: data.InMemory(source) for split, source in splits.items()}
     return DataSets(splits, preparation, digest)
 
 
-def _wanted(manifest: Manifest, names: tuple[str, ...]) -> dict[str, data.ConditionInfo]:
-    return {name: choose("condition", name, manifest.conditions) for name in names}
+def _generate(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str]:
+    """Return the splits of a generated set, and the hash of what they are."""
+    name, size = config["name"], own.get("size")
+    if not isinstance(size, int) or size < 1:
+        raise ConfigError(f"data {name!r} has data.size {size}: give the number of clips to train on, at least 1")
+    function, allowed = GENERATED[name]
+    made = {"rate_hz": config["rate_hz"], "length_samples": config["length_samples"]}
+    choices = {key: value for key, value in own.items() if key != "size"}
+    splits = {
+        split: call("data", function, choices, allowed, size=count, seed=seed, **made)
+        for seed, (split, count) in enumerate({"train": size, **HELD_OUT_SIZES}.items())
+    }
+    if splits["train"].channels != config["channels"]:
+        raise ConfigError(
+            f"data {name!r} has {splits['train'].channels} channel(s), data.channels {config['channels']}"
+        )
+    return splits, f"{name}-{size}"
 
 
-def _where(config: Mapping[str, Any], folder: str) -> dict[str, pathlib.Path]:
-    """Return the scanner's place argument: data.root, or the customary folder below AUDIODIFF_DATA."""
-    root = config["root"]
+def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str]:
+    """Return the splits of a set of files, with the hash of its manifest."""
+    function, allowed = LAYOUTS[config["name"]]
+    manifest = call("data", function, own, allowed, root=_root(config))
+    for name in config["conditions"]:
+        choose("condition", name, {**manifest.conditions, **DERIVED})
+    kept = {name: info for name, info in manifest.conditions.items() if name in config["conditions"]}
+    rate_hz, channels = config["rate_hz"], config["channels"]
+    splits = {
+        split or "all": data.ManifestSource(manifest, rate_hz, channels, split, kept)
+        for split in ("", *filter(None, manifest.splits))
+    }
+    return dict(splits), manifest.hash
+
+
+def _root(config: Mapping[str, Any]) -> pathlib.Path:
+    """Return data.root, or the customary folder below AUDIODIFF_DATA."""
+    root, folder = config["root"], FOLDERS.get(config["name"])
     if not root:
         base = os.environ.get(DATA_VARIABLE)
         if not folder or not base:
-            raise ConfigError(
-                f"data {config['name']!r} has no root: give --config.data.root=DIR"
-                + (f", or set {DATA_VARIABLE} to the folder that holds {folder}/" if folder else "")
-            )
+            or_set = f", or set {DATA_VARIABLE} to the folder that holds {folder}/" if folder else ""
+            raise ConfigError(f"data {config['name']!r} has no root: give --config.data.root=DIR{or_set}")
         root = os.path.join(base, folder)
-    return {"path" if config["name"] == "manifest" else "root": pathlib.Path(root).expanduser()}
+    return pathlib.Path(root).expanduser()
+
+
+def _with_conditions(source: data.Source, names: tuple[str, ...]) -> data.Source:
+    for name in names:
+        choose("condition", name, {**source.conditions, **DERIVED})
+    derived = tuple(name for name in names if name not in source.conditions)
+    return _Derived(source, derived) if derived else source
+
+
+class _Derived:
+    """Serve a source whose clips carry derived conditions too."""
+
+    def __init__(self, source: data.Source, names: tuple[str, ...]):
+        self._source, self._names = source, names
+        self.rate_hz, self.channels = source.rate_hz, source.channels
+        self.conditions = {**source.conditions, **{name: DERIVED[name][0] for name in names}}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Item:
+        item = self._source[index]
+        return {**item, **{name: DERIVED[name][1](item["audio"], self.rate_hz) for name in self._names}}
+
+    def describe(self, index: int) -> str:
+        return self._source.describe(index)

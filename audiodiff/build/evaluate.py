@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from audiodiff import data
+from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
-from audiodiff.build.run import Run, load
+from audiodiff.build.run import Run, load_judge, load_run
 from audiodiff.build.samples import SAMPLES_FILE
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.pictures import loss_by_level, loss_curves
@@ -40,80 +41,99 @@ def evaluate_samples(
     more_rows: MoreRows | None = None,
     title: str = "",
 ) -> tuple[pathlib.Path, list[FigureRow]]:
-    """Score the clips that ``samples.json`` lists and write the report; return its path and rows."""
-    run, judge = load(workdir), load(judge_workdir)
-    if not isinstance(run, Run):
-        raise ValueError(f"{workdir} holds a judge and not a model: name the run that made the samples")
-    if not isinstance(judge, Judge):
-        raise ValueError(f"{judge_workdir} holds a model and not a judge: name the run of a judge")
+    """Score the clips that samples.json lists and write the report; return its path and rows.
+
+    ``out`` defaults to WORKDIR/report; ``data_root`` says where the data lie if not where the run found them.
+    Raises ConfigError where run, samples, judge and data do not belong together.
+    """
+    run, judge = load_run(workdir), load_judge(judge_workdir)
+    check_labels(run, judge)
     record, generated = read_samples(samples, run)
     settings = {**run.config["data"], **({"root": data_root} if data_root else {})}
     sets = make_data(settings)
+    run.facts.check_data(sets.manifest_hash, run.workdir)
     train, test = (read_clips(sets.split(settings[name]), sets.preparation) for name in ("train_split", "test_split"))
-    key = jax.random.key(seed)
-    rows = score(judge, generated, train, test, key, expected)
+    rows = score(judge, generated, train, test, jax.random.key(seed), expected)
     if more_rows is not None:
         rows += more_rows(run, generated, test)
     report = Report(
-        title=title or f"Samples of {workdir.name}",
+        title=title or f"Samples of {run.workdir.name}",
         summary=_summary(record),
         facts=_facts(run, judge, record),
         figures=rows,
         pairs=_pairs(run, generated, test),
-        plots=_plots(workdir),
+        plots=_plots(run.workdir),
         floor_name="test clips under noise at 0 dB",
     )
-    folder = workdir / "report" if out is None else out
-    return write_report(folder / "index.html", report), rows
+    return write_report((out or run.workdir / "report") / "index.html", report), rows
+
+
+def check_labels(run: Run, judge: Judge) -> None:
+    """Raise ConfigError where a judge means other sounds by its labels, or listens at another rate."""
+    if run.facts.rate_hz != judge.rate_hz:
+        raise ConfigError(
+            f"the run is at {run.facts.rate_hz} Hz and the judge at {judge.rate_hz} Hz: take another judge"
+        )
+    for name, labels in run.vocabularies.items():
+        if name in judge.classes and judge.classes[name][:-1] != labels:
+            ours, theirs = ", ".join(labels), ", ".join(judge.classes[name][:-1])
+            raise ConfigError(
+                f"the labels of {name!r} are {ours} in the run and {theirs} in the judge: take a judge of the same"
+            )
 
 
 def read_samples(folder: pathlib.Path, run: Run) -> tuple[dict[str, Any], Clips]:
-    """Read clips from the files that samples.json names; raise ValueError where weights or rate are another run's."""
+    """Read samples.json and the clips it names, mixed to mono; raise ConfigError where another run made them."""
     path = folder / SAMPLES_FILE
     if not path.exists():
-        raise FileNotFoundError(f"{folder} holds no samples.json: make samples with experiments/sample.py first")
+        raise FileNotFoundError(f"{folder} holds no {SAMPLES_FILE}: make samples with experiments/sample.py first")
     record = json.loads(path.read_text(encoding="utf-8"))
-    if record["rate_hz"] != run.facts.rate_hz:
-        raise ValueError(f"{path} has clips at {record['rate_hz']} Hz and the run's are at {run.facts.rate_hz} Hz")
-    audio = [data.read_audio(folder / one["file"], run.facts.rate_hz, channels=1)[:, 0] for one in record["samples"]]
+    for name, own in (("rate_hz", run.facts.rate_hz), ("weights_hash", run.weights_hash)):
+        if record[name] != own:
+            raise ConfigError(
+                f"{path} was made with {name} {record[name]}, and {run.workdir} has {own}: sample anew with this run"
+            )
+    samples = record["samples"]
+    audio = [data.read_audio(folder / one["file"], run.facts.rate_hz, channels=1)[:, 0] for one in samples]
     labels = {
-        name: np.array([vocabulary.index(one["conditions"][name]) for one in record["samples"]])
-        for name, vocabulary in run.vocabularies.items()
+        name: np.array([labels.index(one["conditions"][name]) for one in samples])
+        for name, labels in run.vocabularies.items()
     }
     return record, Clips(np.stack(audio), labels, run.facts.rate_hz)
 
 
 def read_clips(source: data.Source, preparation: data.Preparation) -> Clips:
-    """Read a whole split as it is prepared for training, without what cannot be used."""
+    """Read a whole split as it is prepared for training, mixed to mono, without what cannot be used."""
     batches = data.Batches(source, preparation, batch_size=1, seed=0, max_bad_share=1.0)
     batch = batches.examples(range(len(source)))
     good = batch["weight"] > 0
     audio = batch["audio"] if batch["audio"].ndim == 2 else batch["audio"].mean(-1)
-    return Clips(audio[good], {name: batch[name][good] for name in source.conditions}, source.rate_hz)
+    labels = {name: batch[name][good] for name, info in source.conditions.items() if info.kind == "label"}
+    return Clips(audio[good], labels, source.rate_hz)
 
 
 def _summary(record: Mapping[str, Any]) -> str:
+    sampler = record["sampler"]
     return (
-        f"{len(record['samples'])} clips, unselected, from {record['sampler']} with {record['steps']} steps "
-        f"and guidance {record['guidance']:g}. Every figure carries its 95 % interval and the number of clips behind it."
+        f"{len(record['samples'])} clips, unselected, from {sampler['name']} with {sampler['steps']} steps "
+        f"and guidance {sampler['guidance']:g}. "
+        "Every figure carries its 95 % interval and the number of clips behind it."
     )
 
 
 def _facts(run: Run, judge: Judge, record: Mapping[str, Any]) -> dict[str, str]:
     """List what was run: config, commit, data, device, budget."""
-    starts = json.loads((run.workdir / ENV_FILE).read_text(encoding="utf-8"))
-    env = starts[-1]
+    env = json.loads((run.workdir / ENV_FILE).read_text(encoding="utf-8"))[-1]
     lines = read_metrics(run.workdir)
-    speed = [line["speed/steps_per_second"] for line in lines if line.get("speed/steps_per_second")]
-    seconds = run.step / float(np.median(speed)) if speed else float("nan")
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+    speeds = [line["speed/steps_per_second"] for line in lines if line.get("speed/steps_per_second")]
+    minutes = f", about {run.step / float(np.median(speeds)) / 60:.1f} minutes" if speeds else ""
     return {
-        "config": f"{config_hash(run.config)}",
+        "config": config_hash(run.config),
         "commit": f"{env.get('commit') or 'unknown'}" + ("" if env.get("clean_tree") else ", with uncommitted changes"),
         "data": f"{run.config['data']['name']}, manifest {run.facts.manifest_hash}",
         "device": ", ".join(dict.fromkeys(map(str, env.get("devices", ["unknown"])))),
-        "budget": f"{run.step:,} steps of {run.config['training']['batch_size']}, about {seconds / 60:.1f} minutes",
-        "parameters": f"{parameters:,}",
+        "budget": f"{run.step:,} steps of {run.config['training']['batch_size']}{minutes}",
+        "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(run.params)):,}",
         "weights": run.weights_hash,
         "judge": judge.weights_hash,
         "samples": f"seed {record['seed']}, numbers 0 to {len(record['samples']) - 1}",
@@ -122,13 +142,14 @@ def _facts(run: Run, judge: Judge, record: Mapping[str, Any]) -> dict[str, str]:
 
 def _pairs(run: Run, generated: Clips, test: Clips) -> list[AudioPair]:
     """Pick pairs of the same labels, evenly over what was generated: the first of each, not the best."""
-    chosen = np.unique(np.linspace(0, len(generated.audio) - 1, PAIRS).astype(int))
     pairs = []
-    for index in chosen:
-        alike = np.all([test.labels[name] == values[index] for name, values in generated.labels.items()], axis=0)
-        real = test.audio[np.flatnonzero(alike)[0]] if alike.any() else None
+    for index in np.unique(np.linspace(0, len(generated.audio) - 1, PAIRS).astype(int)):
+        alike = np.ones(len(test.audio), bool)
+        for name, values in generated.labels.items():
+            alike &= test.labels[name] == values[index]
+        real = test.audio[np.argmax(alike)] if alike.any() else None
         words = [run.vocabularies[name][values[index]] for name, values in generated.labels.items()]
-        pairs.append(AudioPair(" ".join(words), real, generated.audio[index], generated.rate_hz))
+        pairs.append(AudioPair(" ".join(words) or f"clip {index}", real, generated.audio[index], generated.rate_hz))
     return pairs
 
 
@@ -140,19 +161,22 @@ def _plots(workdir: pathlib.Path) -> list[Plot]:
         points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
         return [step for step, _ in points], [value for _, value in points]
 
-    whole = {name: series(name) for name in ("train/mse", "held_out/mse") if series(name)[0]}
-    levels = sorted({name for line in lines for name in line if name.startswith("held_out/noise/")}, key=_edge)
     plots = []
+    whole = {name: points for name in ("train/mse", "held_out/mse") if (points := series(name))[0]}
     if whole:
         picture = loss_curves(whole)
         plots.append(Plot("Loss", picture.png, "Training and held-out loss by step, the held-out one on fixed noise."))
+    levels = sorted({name for line in lines for name in line if name.startswith("held_out/noise/")}, key=_lower_edge)
     if levels:
-        steps, _ = series(levels[0])
-        by_level = np.array([series(name)[1] for name in levels]).T
-        picture = loss_by_level(steps, by_level, [name.rsplit("/", 1)[1] for name in levels])
+        held_out = [line for line in lines if levels[0] in line]
+        # A level that could not be measured is null in the file and a gap in the curve.
+        values = [[np.nan if line.get(name) is None else line[name] for name in levels] for line in held_out]
+        picture = loss_by_level(
+            [line["step"] for line in held_out], np.array(values), [name.rsplit("/", 1)[1] for name in levels]
+        )
         plots.append(Plot("Held-out loss by noise level", picture.png, "By sigma over the data's own scale."))
     return plots
 
 
-def _edge(name: str) -> float:
+def _lower_edge(name: str) -> float:
     return float(name.rsplit("/", 1)[1].split("-")[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +16,17 @@ import numpy as np
 from audiodiff import data, prng
 from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.data import DataSets, make_data
-from audiodiff.build.model import Facts, Model, make_judge, make_mel, make_model, make_representation, measure_facts
+from audiodiff.build.model import (
+    FACTS_FILE,
+    Facts,
+    Model,
+    make_judge,
+    make_mel,
+    make_model,
+    make_representation,
+    measure_facts,
+)
 from audiodiff.build.run import Run
-from audiodiff.build.samples import all_combinations
 from audiodiff.evaluation.pictures import spectrogram
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.training import (
@@ -31,12 +41,19 @@ from audiodiff.training import (
     prepare_workdir,
     train,
 )
-from audiodiff.types import PyTree
+from audiodiff.training.state import Decay
+from audiodiff.training.workdir import CONFIG_FILE, ENV_FILE
+from audiodiff.types import Objective, PyTree
 
 HELD_OUT_RATIOS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Levels sigma / (alpha sigma_data) of the held-out loss."""
 
 STATISTICS_FILE = "statistics.json"
+
+AVERAGES: dict[str, Callable[[float], Decay]] = {"constant": constant_decay, "power": power_decay}
+
+Hook = Callable[[TrainState, int, Writer], None]
+"""Look at the state before a step, and write what is seen."""
 
 
 def run_experiment(
@@ -48,47 +65,41 @@ def run_experiment(
 ) -> Result:
     """Train the model or judge of a config (plain values) in ``workdir``, or go on where it stopped.
 
-    With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as docs/training.md says.
-    Raises ConfigError, AudioError and the errors of ``training`` in one sentence each.
+    With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as
+    docs/training.md says. That is another run than the same config without, and wants a workdir of its own.
+    Raises ConfigError, AudioError and the errors of ``training``, in one sentence each.
     """
-    choose("task", config["task"], {"diffusion": None, "judge": None})
-    sets = make_data(config["data"])
-    folder = prepare_workdir(workdir, config)
-    facts = _facts(config, sets, folder)
-    batches = _batches(config, sets, config["data"]["train_split"])
-    objective: Any
-    evaluate: Callable[[TrainState, int, Writer], None]
-    if config["task"] == "judge":
-        objective = make_judge(config, facts)
-        held_out = _fixed_batches(config, sets, config["data"]["held_out_split"])
-        evaluate = HeldOut(objective, held_out, config["training"]["ema_choice"])
-    else:
-        model = make_model(config, facts)
-        objective = model.objective
-        held_out = _fixed_batches(config, sets, config["data"]["held_out_split"])
-        losses = HeldOut(objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
-        evaluate = Watch(losses, Samples(folder, config, model))
+    if overfit_batch:
+        config = {**config, "overfit_batch": True}
+    make_task = choose("task", config["task"], TASKS)
     settings = config["training"]
-    return train(
-        objective,
-        make_training_optimiser(config),
-        batches,
-        workdir=folder,
-        seed=config["seed"],
-        total_steps=settings["total_steps"],
-        strategy=settings["strategy"],
-        devices=settings["devices"] or None,
-        microbatches=settings["microbatches"],
-        ema=make_averages(settings["ema"]),
-        save_every=settings["save_every"],
-        evaluate_every=settings["evaluate_every"],
-        log_every=settings["log_every"],
-        evaluate=evaluate,
-        keep=settings["keep"],
-        max_minutes=max_minutes,
-        overfit_batch=overfit_batch,
-        config=config,
-    )
+    averages = make_averages(settings["ema"])
+    choose("ema_choice", settings["ema_choice"], {**averages, "": None})
+    optimiser = make_training_optimiser(config)
+    with _claimed(workdir, config) as folder:
+        sets = make_data(config["data"])
+        facts = _facts(config, sets, folder)
+        objective, evaluate = make_task(config, sets, facts, folder)
+        return train(
+            objective,
+            optimiser,
+            _batches(config, sets, config["data"]["train_split"]),
+            workdir=folder,
+            seed=config["seed"],
+            total_steps=settings["total_steps"],
+            strategy=settings["strategy"],
+            devices=settings["devices"] or None,
+            microbatches=settings["microbatches"],
+            ema=averages,
+            save_every=settings["save_every"],
+            evaluate_every=settings["evaluate_every"],
+            log_every=settings["log_every"],
+            evaluate=evaluate,
+            keep=settings["keep"],
+            max_minutes=max_minutes,
+            overfit_batch=overfit_batch,
+            config=config,
+        )
 
 
 def make_training_optimiser(config: Mapping[str, Any]) -> Optimiser:
@@ -96,78 +107,126 @@ def make_training_optimiser(config: Mapping[str, Any]) -> Optimiser:
     settings = dict(config["optimiser"])
     try:
         return make_optimiser(settings.pop("name"), total_steps=config["training"]["total_steps"], **settings)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"optimiser: {error}") from error
 
 
-def make_averages(config: Mapping[str, Any]) -> dict[str, Any]:
+def make_averages(config: Mapping[str, Any]) -> dict[str, Decay]:
     """Build the moving averages of the weights: {name: ("constant", decay) or ("power", relative length)}."""
-    kinds: dict[str, Callable[[float], Any]] = {"constant": constant_decay, "power": power_decay}
-    return {name: choose("ema kind", kind, kinds)(value) for name, (kind, value) in config.items()}
+    return {name: choose("ema kind", kind, AVERAGES)(value) for name, (kind, value) in config.items()}
+
+
+@contextlib.contextmanager
+def _claimed(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathlib.Path]:
+    """Write the config into the workdir, and take it back from a run that fails before its first step.
+
+    Else a workdir would belong to the config with the typing error for ever, and refuse the mended one.
+    """
+    new = not (workdir.expanduser() / CONFIG_FILE).exists()
+    folder = prepare_workdir(workdir, config)
+    try:
+        yield folder
+    except BaseException:
+        if new and not (folder / ENV_FILE).exists():
+            for name in (CONFIG_FILE, FACTS_FILE, STATISTICS_FILE):
+                (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> Facts:
     """Load the facts that the run was begun with, or measure and save them."""
-    if (folder / "model.json").exists():
+    if (folder / FACTS_FILE).exists():
         facts = Facts.load(folder)
-        if facts.manifest_hash != sets.manifest_hash:
-            raise ConfigError(
-                f"the data set's manifest is {sets.manifest_hash} and {folder} was trained on {facts.manifest_hash}: "
-                "point data.root at the set it was trained on, or choose another --workdir"
-            )
+        facts.check_data(sets.manifest_hash, folder)
         return facts
     split = sets.split(config["data"]["train_split"])
+    encode: Callable[..., Any]
     if config["task"] == "judge":
-        encode: Any = JudgeFeatures(make_mel(config["mel"], split.rate_hz))
+        encode = JudgeFeatures(make_mel(config["mel"], split.rate_hz))
     else:
         encode = make_representation(config["representation"], split.channels).encode
-    facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash)
+    strict = config["data"]["strict"]
+    facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash, strict=strict)
     statistics.save(folder / STATISTICS_FILE)
     facts.save(folder)
     return facts
 
 
-def _batches(config: Mapping[str, Any], sets: DataSets, split: str, **changes: Any) -> data.Batches:
+def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
+    model = make_model(config, facts)
+    if config.get("overfit_batch"):
+        model = dataclasses.replace(model, objective=dataclasses.replace(model.objective, drop_probability=0.0))
+    held_out = _held_out(config, sets, repeats=len(HELD_OUT_RATIOS))
+    losses = HeldOut(model.objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
+    return model.objective, Hooks((losses, Samples(folder, config, model, _prompts(config, sets))))
+
+
+def _judge(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
+    objective = make_judge(config, facts)
+    return objective, HeldOut(objective, _held_out(config, sets), config["training"]["ema_choice"])
+
+
+Task = Callable[[Mapping[str, Any], DataSets, Facts, pathlib.Path], tuple[Objective, Hook]]
+TASKS: dict[str, Task] = {"diffusion": _diffusion, "judge": _judge}
+"""What is trained -> its objective, and what is looked at while it trains."""
+
+
+def _batches(config: Mapping[str, Any], sets: DataSets, split: str, *, local: bool = False) -> data.Batches:
+    """Make the batches of a split: this process's share of each, or with ``local`` all of it."""
     settings = config["training"]
-    arguments = {
-        "batch_size": settings["batch_size"],
-        "seed": config["seed"],
-        "process_index": jax.process_index(),
-        "process_count": jax.process_count(),
-        "num_threads": settings["num_threads"],
-        "strict": config["data"]["strict"],
-    }
-    return data.Batches(sets.split(split), sets.preparation, **{**arguments, **changes})
+    return data.Batches(
+        sets.split(split),
+        sets.preparation,
+        batch_size=settings["batch_size"],
+        seed=config["seed"],
+        process_index=0 if local else jax.process_index(),
+        process_count=1 if local else jax.process_count(),
+        num_threads=settings["num_threads"],
+        strict=config["data"]["strict"],
+    )
 
 
-def _fixed_batches(config: Mapping[str, Any], sets: DataSets, split: str) -> list[dict[str, np.ndarray]]:
-    """Make a few batches of held-out clips that are the same at every evaluation, every level seeing every clip."""
-    batches = _batches(config, sets, split, process_index=0, process_count=1)
-    size, clips = config["training"]["batch_size"], len(sets.split(split))
-    repeats = len(HELD_OUT_RATIOS) if config["task"] == "diffusion" else 1
-    order = np.arange(min(clips, config["training"]["held_out_clips"]))
-    indices = np.repeat(np.linspace(0, clips - 1, len(order)).astype(int), repeats)
+def _held_out(config: Mapping[str, Any], sets: DataSets, repeats: int = 1) -> list[dict[str, np.ndarray]]:
+    """Make the batches of held-out clips that every evaluation sees, each clip ``repeats`` times in a row.
+
+    The number of an example in this list, its ``draw``, decides its noise and level.
+    """
+    batches = _batches(config, sets, config["data"]["held_out_split"], local=True)
+    clips = len(batches.source)
+    chosen = np.linspace(0, clips - 1, min(clips, config["training"]["held_out_clips"])).astype(int)
+    indices, size = np.repeat(chosen, repeats), batches.global_batch_size
     made = []
     for begin in range(0, len(indices), size):
         part = indices[begin : begin + size]
-        padded = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
-        batch = batches.examples(padded.tolist())
-        # The number in this list decides noise and level; what fills up the last batch does not count.
+        # The last batch is filled up to one shape with what does not count.
+        batch = batches.examples([*part, *[part[-1]] * (size - len(part))])
         batch["draw"] = np.arange(begin, begin + size, dtype=np.int32)
         batch["weight"] = batch["weight"] * (np.arange(size) < len(part))
         made.append(batch)
     return made
 
 
+def _prompts(config: Mapping[str, Any], sets: DataSets) -> dict[str, np.ndarray]:
+    """Return the conditions of a few held-out clips, [clip] by name, to listen to while the model trains."""
+    count = config["training"]["watch_clips"]
+    if not count:
+        return {}
+    batches = _batches(config, sets, config["data"]["held_out_split"], local=True)
+    batch = batches.examples(np.linspace(0, len(batches.source) - 1, count).astype(int).tolist())
+    return {name: batch[name] for name in config["conditions"]}
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Measure an objective on fixed held-out batches with fixed noise, under the averaged weights."""
 
-    objective: Any
+    objective: Objective
     batches: list[dict[str, np.ndarray]]
     ema: str
 
     def __call__(self, state: TrainState, step: int, writer: Writer) -> None:
+        if not self.batches:
+            return
         key = prng.stream(0, "held out")
         figures = evaluate_loss(self.objective, averaged(state, self.ema), self.batches, key)
         writer.scalars(step, {f"held_out/{name}": value for name, value in figures.items()})
@@ -175,11 +234,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Samples:
-    """Sample a few clips while training and write audio and spectrograms to the event file."""
+    """Sample a few clips, the same ones every time, and write audio and spectrograms to the event file."""
 
     workdir: pathlib.Path
     config: Mapping[str, Any]
     model: Model
+    prompts: Mapping[str, np.ndarray]
 
     def __call__(self, state: TrainState, step: int, writer: Writer) -> None:
         count = self.config["training"]["watch_clips"]
@@ -187,29 +247,28 @@ class Samples:
             return
         params = averaged(state, self.config["training"]["ema_choice"])
         run = Run(self.workdir, self.config, self.model, params, step)
-        combinations = all_combinations(run.vocabularies)
-        # Evenly spread over the combinations, the same ones with the same noise every time.
-        chosen = [combinations[i * len(combinations) // count] for i in range(count)]
-        conditions = {name: [one[name] for one in chosen] for name in run.vocabularies}
-        key = prng.per_example(prng.stream(0, "watch"), jnp.arange(count))
-        clips = run.sample(key, conditions)
-        for index, (clip, labels) in enumerate(zip(clips, chosen, strict=True)):
-            name = "_".join((*labels.values(), str(index)))
+        keys = prng.per_example(prng.stream(0, "watch"), jnp.arange(count))
+        for index, clip in enumerate(run.sample(keys, self.prompts)):
+            labels = [vocabulary[self.prompts[name][index]] for name, vocabulary in run.vocabularies.items()]
+            name = "samples/" + "_".join((*labels, str(index)))
+            if not np.isfinite(clip).all():
+                writer.text(step, name, "This clip is not finite.")
+                continue
+            clip = clip / max(1.0, float(np.abs(clip).max()))  # turned down where it exceeds full scale, not clipped
+            writer.audio(step, name, clip, run.facts.rate_hz)
             mono = clip if clip.ndim == 1 else clip.mean(-1)
-            writer.audio(step, f"samples/{name}", np.clip(clip, -1, 1).reshape(len(clip), -1), run.facts.rate_hz)
-            writer.image(step, f"samples/{name}", spectrogram(mono, run.facts.rate_hz, title=name).pixels)
+            writer.image(step, name, spectrogram(mono, run.facts.rate_hz, title=name).pixels)
 
 
 @dataclass(frozen=True)
-class Watch:
+class Hooks:
     """Call several hooks one after the other."""
 
-    first: Callable[[TrainState, int, Writer], None]
-    second: Callable[[TrainState, int, Writer], None]
+    hooks: tuple[Hook, ...]
 
     def __call__(self, state: TrainState, step: int, writer: Writer) -> None:
-        self.first(state, step, writer)
-        self.second(state, step, writer)
+        for hook in self.hooks:
+            hook(state, step, writer)
 
 
 def averaged(state: TrainState, ema: str) -> PyTree:

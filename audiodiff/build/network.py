@@ -1,4 +1,4 @@
-"""Build networks and the descriptions of their conditions."""
+"""Build networks, and describe the conditions that they take."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-from flax import linen as nn
 
-from audiodiff.build.choices import ConfigError, call, choose
+from audiodiff.build.choices import ConfigError, Table, choose, construct
 from audiodiff.data.sources import ConditionInfo
+from audiodiff.networks.classifier import LogMelClassifier
 from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.dilated_stack import DilatedStack
-from audiodiff.networks.functional import Functional
+from audiodiff.networks.functional import Classify, Functional
 from audiodiff.networks.unet1d import UNet1d
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+CONDITIONS: dict[str, Callable[[str, ConditionInfo], ConditionSpec]] = {
+    "label": lambda name, info: ConditionSpec(name, "label", size=len(info.vocabulary)),
+    "number": lambda name, info: ConditionSpec(name, "number"),
+}
+"""Kind of a condition in the data -> what a network is told of it."""
+
+
+def _unet1d(audio_channels: int, **options: Any) -> Any:
+    del audio_channels  # it puts out as many as it is given
+    return UNet1d(**options)
+
+
+def _dilated_stack(audio_channels: int, **options: Any) -> Any:
+    return DilatedStack(out_channels=audio_channels, **options)
+
+
+NETWORKS: Table[Any] = {
     "unet1d": (
-        UNet1d,
+        _unet1d,
         (
             "factors",
             "channels",
@@ -30,42 +46,44 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
             "dilations",
             "overlap",
             "stem",
+            "atoms",
+            "atom_blocks",
             "embedding",
             "remat",
         ),
     ),
     "dilated_stack": (
-        DilatedStack,
-        (
-            "residual_layers",
-            "residual_channels",
-            "dilation_cycle",
-            "kernel_size",
-            "out_channels",
-            "causal",
-            "embedding_features",
-        ),
+        _dilated_stack,
+        ("residual_layers", "residual_channels", "dilation_cycle", "kernel_size", "causal", "embedding_features"),
     ),
 }
+"""Denoising networks, ``(audio_channels, conditions, dtype, **options) -> module``."""
+
+CLASSIFIERS: Table[Any] = {"classifier": (LogMelClassifier, ("widths", "features"))}
+"""Judges' networks, ``(heads, dtype, **options) -> module``."""
 
 
-def make_conditions(names: tuple[str, ...], infos: Mapping[str, ConditionInfo]) -> tuple[ConditionSpec, ...]:
+def make_conditions(infos: Mapping[str, ConditionInfo]) -> tuple[ConditionSpec, ...]:
     """Describe the conditions a network takes, from what the data set says of them."""
-    return tuple(_spec(name, choose("condition", name, infos)) for name in names)
-
-
-def _spec(name: str, info: ConditionInfo) -> ConditionSpec:
-    if info.kind == "label":
-        return ConditionSpec(name, "label", size=len(info.vocabulary))
-    if info.kind == "number":
-        return ConditionSpec(name, "number")
-    raise ConfigError(f"condition {name!r} is a {info.kind}, which no network takes as it is; use labels or numbers")
+    for name, info in infos.items():
+        if info.kind not in CONDITIONS:
+            kinds = " or ".join(CONDITIONS)
+            raise ConfigError(f"condition {name!r} is of kind {info.kind}, which no network takes: choose a {kinds}")
+    return tuple(CONDITIONS[info.kind](name, info) for name, info in infos.items())
 
 
 def make_network(
-    config: Mapping[str, Any], conditions: tuple[ConditionSpec, ...], dtype: str = "float32"
+    config: Mapping[str, Any],
+    conditions: tuple[ConditionSpec, ...] = (),
+    *,
+    audio_channels: int = 1,
+    dtype: str = "float32",
 ) -> Functional:
     """Build a denoising network."""
-    kind, allowed = choose("network", config["name"], NETWORKS)
-    module = call("network", kind, config, allowed, conditions=conditions, dtype=choose("dtype", dtype, DTYPES))
-    return Functional(module)
+    fixed = {"audio_channels": audio_channels, "conditions": conditions, "dtype": choose("dtype", dtype, DTYPES)}
+    return Functional(construct("network", NETWORKS, config, **fixed))
+
+
+def make_classifier(config: Mapping[str, Any], heads: tuple[tuple[str, int], ...], dtype: str = "float32") -> Classify:
+    """Build a judge's network with ``heads`` of (name, classes)."""
+    return Classify(construct("network", CLASSIFIERS, config, heads=heads, dtype=choose("dtype", dtype, DTYPES)))

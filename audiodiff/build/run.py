@@ -40,117 +40,155 @@ class Run:
         return self.model.facts
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions that the model takes, in the order of the data set."""
+        return tuple(name for name in self.facts.conditions if name in self.model.objective.conditions)
+
+    @property
     def vocabularies(self) -> dict[str, tuple[str, ...]]:
-        """The labels of each label condition that the model takes, in the order of the data set."""
-        return {name: self.facts.conditions[name].vocabulary for name in self.model.objective.conditions}
+        """The labels of each condition that has labels, in the order of the data set."""
+        infos = {name: self.facts.conditions[name] for name in self.conditions}
+        return {name: info.vocabulary for name, info in infos.items() if info.kind == "label"}
 
     @functools.cached_property
     def weights_hash(self) -> str:
         """The first 16 hex digits of the SHA-256 of the weights."""
         return hash_weights(self.params)
 
+    def settings(
+        self, *, sampler: str | None = None, steps: int | None = None, guidance: float | None = None
+    ) -> dict[str, Any]:
+        """Return the sampler section of the config with what is given instead; another sampler has its own options."""
+        settings = dict(self.config["sampler"])
+        if sampler is not None and sampler != settings["name"]:
+            settings |= {"name": sampler, "options": {}}
+        given = {"steps": steps, "guidance": guidance}
+        return settings | {name: value for name, value in given.items() if value is not None}
+
     def sample(
         self,
         key: Array,
-        conditions: Mapping[str, Any],
+        conditions: Mapping[str, Any] | None = None,
         *,
-        steps: int | None = None,
         sampler: str | None = None,
+        steps: int | None = None,
         guidance: float | None = None,
         length_samples: int | None = None,
     ) -> np.ndarray:
         """Generate one clip for each value of the conditions: float32 [batch, time] at ``facts.rate_hz``.
 
-        ``key`` is one key, from which each clip's own is derived, or one key a clip. A condition is a label as the data
-        set writes it ("7"), an index, or a sequence of either; single values are repeated to the longest.
-        Sampler, steps and guidance default to the run's config.
-        Raises ConfigError for unknown conditions, labels or samplers.
+        With several channels [batch, time, channel]. ``key`` is one key, from which each clip's own is derived, or one
+        key a clip. A condition is a label as the data set writes it ("7"), its index (7), a number where it is one, or
+        a sequence of these; single values are repeated to the longest. Sampler, steps, guidance and length default to
+        the config's. Raises ConfigError for unknown conditions, labels or samplers.
         """
-        settings = self.config["sampler"]
-        values = self.encode_conditions(conditions)
-        batch = len(next(iter(values.values()))) if values else (len(key) if key.ndim else 1)
-        keys = key if key.ndim else prng.per_example(key, jnp.arange(batch))
-        name = settings["name"] if sampler is None else sampler
-        strength = float(settings["guidance"] if guidance is None else guidance)
+        settings = self.settings(sampler=sampler, steps=steps, guidance=guidance)
+        values = self.encode_conditions(conditions or {}, len(key) if key.ndim else None)
+        strength = float(settings["guidance"])
+        guided = bool(values) and strength != 1.0
+        if guided and not self.model.objective.drop_probability:
+            raise ConfigError(
+                f"guidance is {strength:g}, and this model was trained with drop_probability 0: it knows no "
+                "unconditional sound to be guided away from; give guidance 1"
+            )
+        batch = len(next(iter(values.values()))) if values else len(key) if key.ndim else 1
         low, high = (bound * self.facts.sigma_data for bound in settings["guidance_interval"])
-        rule = make_sampler(name, settings["options"] if name == settings["name"] else {})
-        grid = make_grid(settings["grid"], self.model.process, self.facts.sigma_data, steps or settings["steps"])
+        length = self.facts.length_samples if length_samples is None else length_samples
+        if length < 1:
+            raise ConfigError(f"length_samples is {length}: give at least 1")
         audio = generate(
             self.model.objective,
             self.params,
-            keys,
+            key if key.ndim else prng.per_example(key, jnp.arange(batch)),
             values,
-            grid,
+            make_grid(settings["grid"], self.model.process, self.facts.sigma_data, settings["steps"]),
             {"scale": strength, "sigma_low": low, "sigma_high": high, "rescale": float(settings["guidance_rescale"])},
-            sampler=rule,
-            length_samples=length_samples or self.facts.length_samples,
-            guided=bool(values) and strength != 1.0,
+            sampler=make_sampler({"name": settings["name"], **settings["options"]}),
+            length_samples=length,
+            guided=guided,
         )
         return np.asarray(audio)
 
-    def encode_conditions(self, conditions: Mapping[str, Any]) -> dict[str, Array]:
-        """Turn conditions as people write them into arrays [batch]."""
-        names = self.model.objective.conditions
+    def encode_conditions(self, conditions: Mapping[str, Any], batch: int | None = None) -> dict[str, Array]:
+        """Turn conditions as people write them into arrays [batch], by default as many as the longest has values."""
+        known = dict.fromkeys(self.conditions)
         for name in conditions:
-            choose("condition", name, dict.fromkeys(names))
-        if missing := [name for name in names if name not in conditions]:
-            raise ConfigError(f"condition {missing[0]!r} is missing; this model takes {', '.join(names)}")
+            choose("condition", name, known)
+        if missing := [name for name in known if name not in conditions]:
+            raise ConfigError(f"condition {missing[0]!r} is missing; this model takes {', '.join(known)}")
         many = {name: _as_list(value) for name, value in conditions.items()}
-        batch = max((len(values) for values in many.values()), default=1)
+        batch = max(map(len, many.values()), default=1) if batch is None else batch
         for name, values in many.items():
             if len(values) not in (1, batch):
-                raise ConfigError(
-                    f"condition {name!r} has {len(values)} values and another {batch}: give one or equally many"
-                )
+                raise ConfigError(f"condition {name!r} has {len(values)} values for {batch} clips: give 1 or {batch}")
         return {
-            name: jnp.asarray([self._label(name, value) for value in values] * (batch // len(values)))
+            name: jnp.asarray([self._value(name, value) for value in values] * (batch // len(values)))
             for name, values in many.items()
         }
 
-    def _label(self, name: str, value: Any) -> int | float:
+    def _value(self, name: str, value: Any) -> int | float:
+        """Turn one value of a condition into the number that a batch carries."""
         info = self.facts.conditions[name]
         if info.kind != "label":
-            return float(value)
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                raise ConfigError(f"condition {name!r} is {value!r}: give a number") from None
         if isinstance(value, str):
             choose(f"value of condition {name!r}", value, dict.fromkeys(info.vocabulary))
             return info.vocabulary.index(value)
         if not 0 <= int(value) < len(info.vocabulary):
-            raise ConfigError(f"condition {name!r} is {value}, and it has labels 0 to {len(info.vocabulary) - 1}")
+            raise ConfigError(
+                f"condition {name!r} is {value}: its labels have the indices 0 to {len(info.vocabulary) - 1}"
+            )
         return int(value)
 
 
 def load(workdir: str | os.PathLike[str], *, ema: str | None = "default", step: int | None = None) -> Run | Judge:
     """Load what was trained in a workdir: a :class:`Run` of a diffusion model, or a :class:`Judge`.
 
-    ``ema`` chooses the moving average of the weights ("default": the config's own choice; None: the raw weights), ``step`` a
-    checkpoint (None: the newest). Raises FileNotFoundError where there is no run or no checkpoint.
+    ``ema`` names the moving average of the weights ("default": the config's choice; None: the weights themselves) and
+    ``step`` a checkpoint (None: the newest). Raises FileNotFoundError where there is no run, or no checkpoint.
     """
     folder = pathlib.Path(workdir).expanduser().resolve()
     config = read_config(folder)
     facts = Facts.load(folder)
     chosen = config["training"]["ema_choice"] if ema == "default" else ema
+    step = latest_step(folder) if step is None else step
     params = restore_params(folder, ema=chosen or None, step=step)
-    found = latest_step(folder) if step is None else step
-    assert found is not None
+    assert step is not None  # or restore_params had raised
     if config["task"] == "judge":
         objective = make_judge(config, facts)
-        heads = {name: judge_classes(facts, name) for name, _ in objective.heads}
-        return Judge(objective, params, heads, facts.rate_hz, hash_weights(params))
-    return Run(folder, config, make_model(config, facts), params, found)
+        classes = {name: judge_classes(facts, name) for name, _ in objective.heads}
+        return Judge(objective, params, classes, facts.rate_hz, hash_weights(params))
+    return Run(folder, config, make_model(config, facts), params, step)
+
+
+def load_run(workdir: str | os.PathLike[str]) -> Run:
+    """Load a diffusion model; raise ConfigError where the workdir holds a judge."""
+    run = load(workdir)
+    if not isinstance(run, Run):
+        raise ConfigError(f"{workdir} holds a judge, which generates nothing: name the workdir of a model")
+    return run
+
+
+def load_judge(workdir: str | os.PathLike[str]) -> Judge:
+    """Load a judge; raise ConfigError where the workdir holds a model."""
+    judge = load(workdir)
+    if not isinstance(judge, Judge):
+        raise ConfigError(f"{workdir} holds a model, which judges nothing: name the workdir of a judge")
+    return judge
 
 
 def hash_weights(params: PyTree) -> str:
     """Return the first 16 hex digits of the SHA-256 of all arrays with their paths."""
     digest = hashlib.sha256()
-    for path, leaf in sorted(
-        jax.tree_util.tree_leaves_with_path(params), key=lambda item: jax.tree_util.keystr(item[0])
-    ):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    for path in sorted(leaves):
+        digest.update(path.encode())
+        digest.update(np.ascontiguousarray(leaves[path]).tobytes())
     return digest.hexdigest()[:16]
 
 
 def _as_list(value: Any) -> Sequence[Any]:
-    if isinstance(value, str) or np.ndim(value) == 0:
-        return [value]
-    return list(value)
+    return [value] if isinstance(value, str) or np.ndim(value) == 0 else list(value)

@@ -6,11 +6,14 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from audiodiff.build.choices import ConfigError, choose, nearest_first
+from audiodiff.build.choices import Table, choose, options
 from audiodiff.diffusion import samplers
 from audiodiff.diffusion.adaptive import adaptive
 
-SAMPLERS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+Sampler = Callable[..., Any]
+"""``(denoise, x, grid, conditions, key, **options) -> x``."""
+
+SAMPLERS: Table[Any] = {
     "ddpm": (samplers.ddpm, ()),
     "ddim": (samplers.ddim, ("eta",)),
     "euler": (samplers.euler, ()),
@@ -24,18 +27,12 @@ SAMPLERS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 }
 
 
+def make_sampler(config: Mapping[str, Any]) -> Sampler:
+    """Build a sampler, the same object for the same choice: jit compiles a new one anew."""
+    function, allowed = choose("sampler", config.get("name", ""), SAMPLERS)
+    return _bound(function, tuple(sorted(options("sampler", config, allowed).items())))
+
+
 @functools.lru_cache(maxsize=64)
-def _bound(name: str, given: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    # One object for one choice: a new partial of the same sampler would compile anew.
-    return functools.partial(SAMPLERS[name][0], **dict(given))
-
-
-def make_sampler(name: str, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """Return ``(denoise, x, grid, conditions, key) -> x``."""
-    _, allowed = choose("sampler", name, SAMPLERS)
-    given = dict(options or {})
-    for key in given:
-        if key not in allowed:
-            takes = nearest_first(key, list(allowed)) or "no options"
-            raise ConfigError(f"sampler {name!r} takes no {key!r}; it takes {takes}")
-    return _bound(name, tuple(sorted(given.items())))
+def _bound(function: Sampler, given: tuple[tuple[str, Any], ...]) -> Sampler:
+    return functools.partial(function, **dict(given))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+import math
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
 
 from audiodiff import prng
+from audiodiff.build.choices import ConfigError
 from audiodiff.build.run import Run
 from audiodiff.data import write_audio
+from audiodiff.training.workdir import config_hash, write_json
 
 SAMPLES_FILE = "samples.json"
 
 
-def all_combinations(vocabularies: Mapping[str, tuple[str, ...]]) -> list[dict[str, str]]:
-    """List every combination of labels, the first condition turning slowest."""
-    combinations: list[dict[str, str]] = [{}]
-    for name, labels in vocabularies.items():
-        combinations = [{**one, name: label} for one in combinations for label in labels]
-    return combinations
+def combinations(choices: Mapping[str, tuple[str, ...]]) -> list[dict[str, str]]:
+    """List every combination of the conditions' values, the first condition turning slowest."""
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
 def write_samples(
@@ -32,50 +33,69 @@ def write_samples(
     batch: int = 60,
     seed: int = 0,
     fixed: Mapping[str, str] | None = None,
-    steps: int | None = None,
     sampler: str | None = None,
+    steps: int | None = None,
     guidance: float | None = None,
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
-    """Generate ``count`` clips of all combinations of labels in turn, those in ``fixed`` held; return samples.json's path.
+    """Generate ``count`` clips of all combinations of labels in turn, those in ``fixed`` held.
 
-    Clip i is drawn from (seed, i) alone. A file is named by its labels in the data set's order and its take,
+    Clip i is drawn from (seed, i) alone. A file is named by its values in the data set's order and its take,
     ``7_theo_0.wav``; one that exceeds full scale is scaled down to it, and the gain is noted.
-    Raises ConfigError for unknown conditions, labels or samplers.
+    Returns the path of samples.json, which says how each was made and is written last.
+    Raises ConfigError for unknown conditions, labels or samplers, ValueError for a clip that is not finite.
     """
-    held = dict(fixed or {})
-    run.encode_conditions({**{name: labels[0] for name, labels in run.vocabularies.items()}, **held})
-    choices = {name: (held[name],) if name in held else labels for name, labels in run.vocabularies.items()}
-    combinations = all_combinations(choices)
-    out.mkdir(parents=True, exist_ok=True)
+    turns = _turns(run, dict(fixed or {}))
     key = prng.stream(seed, "sample")
     batch = min(batch, count)
     made = []
     for begin in range(0, count, batch):
-        # Always whole batches: one shape, one compile.
-        numbers = np.arange(begin, begin + batch)
-        labels = [combinations[i % len(combinations)] for i in numbers]
-        conditions = {name: [one[name] for one in labels] for name in choices}
+        numbers = np.arange(begin, begin + batch)  # whole batches: one shape, one compile
+        asked = [turns[number % len(turns)] for number in numbers]
         clips = run.sample(
-            prng.per_example(key, jnp.asarray(numbers)), conditions, steps=steps, sampler=sampler, guidance=guidance
+            prng.per_example(key, jnp.asarray(numbers)),
+            {name: [one[name] for one in asked] for name in turns[0]},
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
         )
-        for i, one, clip in list(zip(numbers.tolist(), labels, clips, strict=True))[: count - begin]:
-            name = "_".join((*one.values(), str(i // len(combinations)))) + ".wav"
+        for number, values, clip in list(zip(numbers.tolist(), asked, clips, strict=True))[: count - begin]:
+            name = file_name(values, number // len(turns))
             gain_db = write_audio(out / name, clip, run.facts.rate_hz, peak="scale")
-            made.append({"file": name, "conditions": one, "number": i, "gain_db": gain_db})
+            made.append({"file": name, "conditions": values, "number": number, "gain_db": gain_db})
         say(f"{min(begin + batch, count)} of {count} clips")
-    settings = run.config["sampler"]
+    settings = run.settings(sampler=sampler, steps=steps, guidance=guidance)
+    settings["guidance_interval"] = [b if math.isfinite(b) else None for b in settings["guidance_interval"]]
     record = {
         "run": run.workdir.name,
+        "config_hash": config_hash(run.config),
         "step": run.step,
         "weights_hash": run.weights_hash,
         "rate_hz": run.facts.rate_hz,
         "seed": seed,
-        "sampler": sampler or settings["name"],
-        "steps": steps or settings["steps"],
-        "guidance": settings["guidance"] if guidance is None else guidance,
+        "sampler": settings,
         "samples": made,
     }
-    path = out / SAMPLES_FILE
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return path
+    write_json(out / SAMPLES_FILE, record)
+    return out / SAMPLES_FILE
+
+
+def file_name(values: Mapping[str, str], take: int) -> str:
+    """Name a clip by its conditions and take; what a file name cannot hold is written as %XX.
+
+    >>> file_name({"digit": "7", "speaker": "theo"}, 0)
+    '7_theo_0.wav'
+    """
+    safe = [re.sub(r"[^\w .+-]|^\.", lambda match: f"%{ord(match[0]):02X}", value) for value in values.values()]
+    return "_".join((*safe, str(take))) + ".wav"
+
+
+def _turns(run: Run, fixed: dict[str, str]) -> list[dict[str, str]]:
+    """Return the combinations of values that come in turn, checked."""
+    for name in run.conditions:
+        if name not in fixed and name not in run.vocabularies:
+            raise ConfigError(f"condition {name!r} is a number, not one of a few labels: give it a value, as {name}=1")
+    choices = {name: (fixed[name],) if name in fixed else run.vocabularies[name] for name in run.conditions}
+    turns = combinations(choices)
+    run.encode_conditions({**turns[0], **fixed})
+    return turns

@@ -40,7 +40,7 @@ def log_likelihood(
     directions = _basis(x0) if key is None or not probes else _signs(key, x0, probes)
 
     def estimate(x: Array, level: Level) -> tuple[Array, Array, Array, Array]:
-        """Return D and eps, and the traces [batch] of their Jacobians by x."""
+        """Return D, eps, and [batch] of tr(dD/dx) and sigma tr(deps/dx)."""
 
         def along(direction: Array) -> tuple[Array, Array]:
             value, slope = jax.jvp(lambda x: denoise_at(denoise, x, level, conditions), (x,), (direction,))
@@ -48,7 +48,7 @@ def log_likelihood(
 
         values, traces = jax.lax.map(along, directions)
         trace = jnp.sum(traces, axis=0) / max(probes, 1)
-        return values[0], noise_of(x, values[0], level), trace, (dimensions - level.alpha * trace) / level.sigma
+        return values[0], noise_of(x, values[0], level), trace, dimensions - level.alpha * trace
 
     def step(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
         x, divergence = carry
@@ -57,7 +57,9 @@ def log_likelihood(
         second = estimate(mix(there, first[0], first[1]), there)
         rise, spread = (there.alpha - here.alpha) / 2, (there.sigma - here.sigma) / 2
         d, eps, trace_d, trace_eps = (a + b for a, b in zip(first, second, strict=True))
-        return (x + rise * d + spread * eps, divergence + rise * trace_d + spread * trace_eps), None
+        # tr(deps/dx) dsigma goes by ln sigma: it runs as 1/sigma, times a number from 0 (data) to dimensions (noise).
+        widening = (jnp.log(there.sigma) - jnp.log(here.sigma)) / 2
+        return (x + rise * d + spread * eps, divergence + rise * trace_d + widening * trace_eps), None
 
     start = (alpha[0] * x0, jnp.zeros(x0.shape[:1], x0.dtype))
     (x, divergence), _ = jax.lax.scan(step, start, jnp.arange(alpha.size - 1))

@@ -72,9 +72,7 @@ def walk(
     """
     alpha, sigma = (jnp.asarray(values).astype(x.dtype) for values in grid)
     if alpha.ndim != 1 or alpha.shape != sigma.shape or alpha.size < 2:
-        raise ValueError(
-            f"grid has shapes {alpha.shape}, {sigma.shape}: give two rows of n + 1 numbers, n at least 1"
-        )
+        raise ValueError(f"grid has shapes {alpha.shape}, {sigma.shape}: give two rows of n + 1 numbers, n at least 1")
     places = path_places(Level(alpha, sigma))
     steps = jnp.arange(alpha.size - 1)
 

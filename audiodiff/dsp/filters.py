@@ -33,19 +33,19 @@ def deemphasis(audio: ArrayLike, coefficient: float = 0.97) -> Array:
 
 
 def equalise(audio: ArrayLike, gains_db: tuple[float, ...]) -> Array:
-    """Multiply the spectrum of [..., time] by gains: evenly spaced from 0 to half the rate, linear in dB between.
+    """Multiply the spectrum of [..., time] by gains in dB, evenly spaced from 0 to half the rate and linear between.
 
-    The filter has zero phase and is circular over the clip, Y = 10^(g / 20) X on the DFT, so the negated gains undo it
-    exactly. Measured gains level a data set's long-term spectrum before noise is added, as Multi-Band Diffusion's
-    equaliser does by bands (San Roman et al. 2023). Raises ValueError for fewer than two gains.
+    The filter has zero phase and is circular over the clip: Y_k = 10^(g_k / 20) X_k on the DFT, so the negated gains
+    undo it, but for rounding. Measured gains level a data set's long-term spectrum before noise is added, as the band
+    equaliser of Multi-Band Diffusion does (San Roman et al. 2023). Raises ValueError for fewer than two gains.
     """
     if len(gains_db) < 2:
         raise ValueError(f"gains_db has {len(gains_db)} entries; give at least two, at 0 Hz and at half the rate")
     x = at_least_float32(audio)
-    bins = x.shape[-1] // 2 + 1
-    gain_db = np.interp(np.linspace(0, 1, bins), np.linspace(0, 1, len(gains_db)), gains_db)
-    spectrum = jnp.fft.rfft(x) * jnp.asarray(10 ** (gain_db / 20), x.dtype)
-    return jnp.fft.irfft(spectrum, x.shape[-1])
+    time = x.shape[-1]
+    half_rates = np.arange(time // 2 + 1) * 2 / time  # the last bin of an odd length lies below half the rate
+    gain_db = np.interp(half_rates, np.linspace(0, 1, len(gains_db)), gains_db)
+    return jnp.fft.irfft(jnp.fft.rfft(x) * jnp.asarray(10 ** (gain_db / 20), x.dtype), time)
 
 
 def _delay(x: Array, samples: int) -> Array:

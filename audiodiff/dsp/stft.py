@@ -5,7 +5,7 @@ padding at the start. A :class:`StftSpec` names all of it; it is hashable, so it
 
 The frames come from reshaped blocks (see :mod:`audiodiff.dsp.framing`) and the transform is an FFT. Written as a
 product with the DFT matrix it would be the O(N^2) it looks like, also in practice: a log-mel of 16 clips of 4 s at
-N = 1024 took 23 ms of CPU time with XLA's FFT and 150 ms with the product (two cores, jaxlib 0.10.2), and on a GPU
+N = 1024 took 25 ms of CPU time with XLA's FFT and 210 ms with the product (two cores, jaxlib 0.10.2), and on a GPU
 a float32 product would have to give up its tensor cores to keep its precision.
 """
 
@@ -226,8 +226,8 @@ def _check_invertible(spec: StftSpec) -> None:
 def _inverse_envelope(spec: StftSpec, frames: int) -> np.ndarray:
     """Return 1 / sum_m w[n - m H]^2 over the whole overlap-add of ``frames`` frames; float64.
 
-    Where fewer frames overlap than inside, the sum is kept above what :func:`nola` tolerates: those samples
-    fade out, where a plain division would turn the error of a generated spectrogram into a click.
+    At ends that hardly a frame covers, the sum is kept above what :func:`nola` tolerates: those samples fade out,
+    where a plain division would turn the errors of a generated spectrogram into a click.
     """
     squared = np.square(_analysis_window(spec))
     hop, per_frame = spec.hop_samples, -(-spec.fft_samples // spec.hop_samples)

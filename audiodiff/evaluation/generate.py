@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ def generate(
     keys: Array,
     conditions: Conditions,
     grid: Level,
-    guidance: dict[str, Array],
+    guidance: Mapping[str, Array | float],
     *,
     sampler: Callable[..., Any],
     length_samples: int,
@@ -30,20 +30,22 @@ def generate(
 ) -> Array:
     """Draw one clip for each of ``keys`` [batch]: audio [batch, time] (or [batch, time, channel]).
 
-    ``conditions`` are raw, ``grid`` the n + 1 levels. With ``guided`` the estimate is a :class:`ClassifierFree` of
-    the fields in ``guidance`` (scale, sigma_low, sigma_high, rescale); without, the network runs on half the batch.
-    A clip depends on its own key, conditions and the grid, not on what else is in the batch. Weights, seed, guidance and
-    the levels are arguments: changing them compiles nothing; the number of steps, the batch and the length do.
+    ``conditions`` are raw, each [batch, ...], and ``grid`` the n + 1 levels. With ``guided`` the estimate is that of
+    :class:`ClassifierFree` with the fields in ``guidance`` (scale, sigma_low, sigma_high, rescale); without, the null
+    is left out, and half the work with it. A clip depends on its own key and conditions, the weights and the grid, not
+    on what else is in the batch. Weights, keys, conditions, guidance and the values of the grid are arguments, so that
+    changing them compiles nothing; another sampler, number of steps, batch or length does.
     """
     network = objective.network
+    representation: Any = objective.representation
     encoded = network.encode(params["network"], conditions)
     denoise: Any = objective.denoiser(params)
     if guided:
         absent = {name: jnp.zeros(keys.shape, bool) for name in conditions}
         null = network.encode(params["network"], conditions, absent)
         denoise = ClassifierFree(denoise, null, **guidance)
-    shape = (keys.shape[0], length_samples, objective.representation.channels)
+    shape = representation.shape(len(keys), length_samples)
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
     x = sampler(denoise, initial_noise(start, shape, first, sigma_data=objective.sigma_data), grid, encoded, path)
-    return objective.representation.decode(x, None, length_samples)
+    return representation.decode(x, None, length_samples)

@@ -1,4 +1,4 @@
-"""Judge audio by a trained classifier: which label each clip would be taken for, and an embedding to measure distances in."""
+"""Judge audio by a trained classifier: what each clip would be taken for, and an embedding to measure distances in."""
 
 from __future__ import annotations
 
@@ -52,32 +52,26 @@ class Judge:
     batch_size: int = 50
 
     def __call__(self, audio: np.ndarray, rate_hz: int) -> Verdicts:
-        """Judge clips [n, time] at the judge's own rate; raise ValueError for another rate, or for no clips at all."""
+        """Judge clips [n, time] at the judge's own rate, ``batch_size`` at once.
+
+        Raises ValueError for another rate, for no clips, and for samples that are not finite.
+        """
         if rate_hz != self.rate_hz:
             raise ValueError(
                 f"the clips have {rate_hz} Hz and the judge listens at {self.rate_hz} Hz: resample them first"
             )
         if audio.ndim != 2 or not len(audio):
             raise ValueError(f"the clips have shape {audio.shape}: give at least one, as [clip, time]")
-        if not np.all(np.isfinite(audio)):
-            raise ValueError("the clips hold NaN or infinite samples: no verdict on them would mean anything")
-        parts = []
-        for begin in range(0, len(audio), self.batch_size):
-            part = audio[begin : begin + self.batch_size]
-            # A last part of another size would compile the classifier once more.
-            padded = np.concatenate([part, np.zeros((self.batch_size - len(part), audio.shape[1]), audio.dtype)])
-            objective = self.objective
-            probabilities, embedding = _classify(
-                objective.network, objective.features, self.params, jnp.asarray(padded, jnp.float32)
+        if len(bad := np.flatnonzero(~np.isfinite(audio).all(axis=1))):
+            raise ValueError(
+                f"{len(bad)} of {len(audio)} clips hold NaN or infinite samples, the first is clip {bad[0]}: "
+                "leave them out, counted"
             )
-            parts.append(
-                (
-                    {name: np.asarray(p)[: len(part)] for name, p in probabilities.items()},
-                    np.asarray(embedding)[: len(part)],
-                )
-            )
-        return Verdicts(
-            self.classes,
-            {name: np.concatenate([p[name] for p, _ in parts]) for name in self.classes},
-            np.concatenate([e for _, e in parts]),
-        )
+        # The last part is filled up with silence: another size would compile the classifier once more.
+        filled = np.pad(audio.astype(np.float32), ((0, -len(audio) % self.batch_size), (0, 0)))
+        parts = [
+            _classify(self.objective.network, self.objective.features, self.params, jnp.asarray(part))
+            for part in np.split(filled, len(filled) // self.batch_size)
+        ]
+        probabilities, embedding = jax.tree.map(lambda *found: np.concatenate(found)[: len(audio)], *parts)
+        return Verdicts(self.classes, probabilities, embedding)

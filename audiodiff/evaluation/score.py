@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from audiodiff import prng
 from audiodiff.evaluation.judge import Judge, Verdicts
 from audiodiff.evaluation.report import FigureRow
 from audiodiff.metrics.classification import accuracy
@@ -28,7 +29,7 @@ class Clips:
 
 
 def with_noise(key: jax.Array, audio: np.ndarray, snr_db: float) -> np.ndarray:
-    """Return audio [clip, time] with white noise at an SNR over the whole clip."""
+    """Return audio [clip, time] with white noise at an SNR over the whole clip, float32."""
     noise = np.asarray(jax.random.normal(key, audio.shape))
     rms = np.sqrt(np.mean(np.square(audio), axis=1, keepdims=True))
     return (audio + noise * rms * 10 ** (-snr_db / 20)).astype(np.float32)
@@ -42,39 +43,52 @@ def score(
     key: jax.Array,
     at_least: Mapping[str, float] | None = None,
 ) -> list[FigureRow]:
-    """Return one row a figure, with noisy test clips as floor and clean ones as ceiling.
+    """Return one row a figure, with test clips under noise as floor and real clips as ceiling.
 
-    "accuracy <head>": how often the judge takes a clip for what was asked. "rejected": how often for no such sound.
-    "coverage": the share of test clips with a generated one inside their 5-NN ball among the test clips, in the judge's
-    embedding (Naeem et al. 2020), for as many clips as there are generated ones; the ceiling is as many train clips'.
-    "neighbour ratio": distance to train over distance to test clips (see :func:`nearest_neighbour_ratio`): 1 for clips that
-    know both alike, below where train clips are copied. ``at_least`` gives the expectation by figure name.
+    In this order, named by ``row.figure.name``; the embedding is the judge's, standardised over the train clips::
+
+        accuracy <head>          how often the judge takes a clip for what was asked; ceiling: test clips
+        rejected                 how often some head takes a clip for no such sound; ceiling: test clips
+        coverage                 share of test clips with a generated one inside their 5-NN ball among test clips
+        precision                share of generated clips inside some such ball (see :func:`neighbourhood`)
+        nearest-neighbour ratio  distance to train over distance to test clips: 1 for clips that know both alike, less
+                                 where train clips are copied (see :func:`nearest_neighbour_ratio`)
+        samples like copies      share of generated clips as near to train as 1 % of test clips are
+
+    Coverage grows with the number of clips, so its ceiling is that of as many train clips, drawn without replacement;
+    where the train set is the smaller, the generated clips are cut to its size. ``at_least`` gives expectations by
+    figure name ("rejected": at most). The key draws noise and train clips. Raises ValueError for an expectation of no
+    figure, and what judge and neighbours raise.
     """
-    noisy = Clips(with_noise(key, test.audio, NOISE_SNR_DB), test.labels, test.rate_hz)
+    expected, heads = dict(at_least or {}), [head for head in judge.classes if head in generated.labels]
+    names = [*(f"accuracy {head}" for head in heads), "rejected", "coverage"]
+    if unknown := [name for name in expected if name not in names]:
+        raise ValueError(f"no figure {unknown[0]!r} can have an expectation: choose {', '.join(names)}")
+    noisy = Clips(with_noise(prng.stream(key, "noise"), test.audio, NOISE_SNR_DB), test.labels, test.rate_hz)
     verdicts = {
         name: judge(clips.audio, clips.rate_hz)
         for name, clips in {"generated": generated, "train": train, "test": test, "noisy": noisy}.items()
     }
-    expected = dict(at_least or {})
     rows = []
-    for head in judge.classes:
-        if head in generated.labels:
-            name = f"accuracy {head}"
-            figures = (
-                accuracy(clips.labels[head], verdicts[which].labels(head), name)
-                for which, clips in (("generated", generated), ("noisy", noisy), ("test", test))
-            )
-            rows.append(FigureRow(*figures, at_least=expected.get(name)))
-    rejected = (_rejected(verdicts[which]) for which in ("generated", "noisy", "test"))
-    rows.append(FigureRow(*rejected, at_most=expected.get("rejected")))
+    for head in heads:
+        name = f"accuracy {head}"
+        ours, floor, real = (
+            accuracy(clips.labels[head], verdicts[which].labels(head), name)
+            for which, clips in (("generated", generated), ("noisy", noisy), ("test", test))
+        )
+        rows.append(FigureRow(ours, floor, real, at_least=expected.get(name)))
+    ours, floor, real = (_rejected(verdicts[which]) for which in ("generated", "noisy", "test"))
+    rows.append(FigureRow(ours, floor, real, at_most=expected.get("rejected")))
 
-    count = min(len(generated.audio), len(train.audio))
     embed = {name: _standardise(verdict.embedding, verdicts["train"].embedding) for name, verdict in verdicts.items()}
-    chosen = np.asarray(jax.random.choice(key, len(train.audio), (count,), replace=False))
-    real = neighbourhood(embed["test"], embed["train"][chosen])
-    ours, floor = (neighbourhood(embed["test"], embed[name]) for name in ("generated", "noisy"))
-    rows.append(FigureRow(ours.coverage, floor.coverage, real.coverage, at_least=expected.get("coverage")))
-    rows.append(FigureRow(ours.precision, floor.precision, real.precision))
+    count = min(len(generated.audio), len(train.audio))
+    chosen = jax.random.choice(prng.stream(key, "train clips"), len(train.audio), (count,), replace=False)
+    near, near_floor, near_real = (
+        neighbourhood(embed["test"], clips)
+        for clips in (embed["generated"][:count], embed["noisy"], embed["train"][np.asarray(chosen)])
+    )
+    rows.append(FigureRow(near.coverage, near_floor.coverage, near_real.coverage, at_least=expected.get("coverage")))
+    rows.append(FigureRow(near.precision, near_floor.precision, near_real.precision))
     memory = nearest_neighbour_ratio(embed["generated"], embed["train"], embed["test"])
     rows.append(FigureRow(memory.ratio, None, memory.held_out_ratio))
     rows.append(FigureRow(memory.copies))
@@ -82,6 +96,7 @@ def score(
 
 
 def _rejected(verdicts: Verdicts) -> Figure:
+    """Return the share of clips that some head rejects."""
     rejected = verdicts.rejected()
     return proportion_figure("rejected", float(rejected.sum()), len(rejected))
 

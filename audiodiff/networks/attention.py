@@ -197,8 +197,9 @@ def linear_attention(
         past = jnp.tril(jnp.ones((chunk, chunk), wide))
 
         def before(states: Array) -> Array:
-            """Sum the states of all earlier chunks."""
-            return jnp.cumsum(states, axis=-3) - states
+            """Sum the states of all earlier chunks; subtracting the own one afterwards would let the future leak in."""
+            shifted = jnp.pad(states[..., :-1, :, :], [*[(0, 0)] * (states.ndim - 3), (1, 0), (0, 0), (0, 0)])
+            return jnp.cumsum(shifted, axis=-3)
 
         weighted = (turned_q @ turned_k.swapaxes(-1, -2) * past) @ v
         weighted = weighted + turned_q @ before(turned_k.swapaxes(-1, -2) @ v)

@@ -6,7 +6,6 @@ Encoding runs once per sample; the network is called with the result once per st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -97,8 +96,8 @@ def resample_frames(frames: Array, length: int) -> Array:
     """Interpolate frames [batch, frame, channel] linearly to [batch, length, channel].
 
     Frame f covers positions f r .. (f + 1) r, r = length / frames, and speaks for the middle of them; beyond the
-    outer middles the outer frames are held.
-    A whole r interpolates by broadcasting alone: gathering rows costs the CPU a scatter in the backward pass.
+    outer middles the outer frames are held. A whole r interpolates by broadcasting alone: gathering rows costs the
+    CPU a scatter in the backward pass.
     """
     count = frames.shape[1]
     if count == length:
@@ -139,7 +138,7 @@ class ConditionEncoder(nn.Module):
         encoded: dict[str, list[Array]] = {}
         for spec in self.specs:
             y = self.embed(spec, raw[spec.name])
-            null = self.param(f"{spec.name}_null", normal(1.0 / math.sqrt(y.shape[-1])), (y.shape[-1],), jnp.float32)
+            null = self.param(f"{spec.name}_null", normal(0.5), (y.shape[-1],), jnp.float32)
             if present is not None and spec.name in present:
                 keep = jnp.asarray(present[spec.name], bool).reshape(-1, *(1,) * (y.ndim - 1))
                 y = jnp.where(keep, y, null.astype(y.dtype))
@@ -174,5 +173,6 @@ class ConditionEncoder(nn.Module):
 
     def table(self, spec: ConditionSpec, rows: int) -> Array:
         """Return the condition's learned table [rows, features]."""
-        init = normal(1.0 / math.sqrt(self.features))
+        # As large as the noise embedding it is added to: a label that whispers is learnt late.
+        init = normal(0.5)
         return jnp.asarray(self.param(f"{spec.name}_table", init, (rows, self.features), jnp.float32), self.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,7 +13,7 @@ from audiodiff.types import Array, Conditions, PyTree
 
 @dataclass(frozen=True)
 class Functional:
-    """Hold a network (hyper-parameters only, so hashable and static under jit) and call it with explicit parameters."""
+    """Hold a denoising network, hyper-parameters only (so hashable, static under jit), and call it with parameters."""
 
     network: nn.Module
 
@@ -23,16 +24,18 @@ class Functional:
 
     def encode(self, params: PyTree, conditions: Conditions, present: Conditions | None = None) -> dict[str, Array]:
         """Encode raw conditions; where ``present[name]`` [batch] is False the learned null stands in."""
-        return self.network.apply({"params": params}, conditions, present, method="encode")
+        encoded: Any = self.network.apply({"params": params}, conditions, present, method="encode")
+        return encoded
 
     def __call__(self, params: PyTree, x: Array, noise_condition: Array, conditions: Conditions) -> Array:
         """Return the network's raw output for x [batch, ...], noise_condition [batch] and encoded conditions."""
-        return self.network.apply({"params": params}, x, noise_condition, conditions)
+        output: Any = self.network.apply({"params": params}, x, noise_condition, conditions)
+        return output
 
 
 @dataclass(frozen=True)
 class Classify:
-    """Hold a classifier and call it with explicit parameters: features -> (logits by head, embedding)."""
+    """Hold a classifier, hyper-parameters only, and call it with parameters: features -> (logits, embedding)."""
 
     network: nn.Module
 
@@ -41,5 +44,6 @@ class Classify:
         return self.network.init({"params": key}, features)["params"]
 
     def __call__(self, params: PyTree, features: Array) -> tuple[dict[str, Array], Array]:
-        """Return logits {head: [batch, class]} and the embedding [batch, dim] they were made of."""
-        return self.network.apply({"params": params}, features)
+        """Return logits {head: [batch, class]} and the embedding [batch, dim] that they were made of."""
+        verdict: Any = self.network.apply({"params": params}, features)
+        return verdict

@@ -1,18 +1,18 @@
-"""Build the 1-D U-Net: an overlapping patch stem, dilated residual blocks, attention where asked, skips, and the way back.
+"""Build the 1-D U-Net: an overlapping patch stem, dilated residual blocks, attention where asked, skips, and a head.
 
-Shapes, for hop h = factors[0] and M = prod(factors)::
+Shapes, where the factors of the levels are f_0, f_1, ... and M is their product::
 
-    x [batch, time, channel]   time is padded to a multiple of M and cropped again, so any length goes in
-    -> stem     [batch, time / h, channels[0]]
-    -> level l  [batch, time / prod(factors[:l+1]), channels[l]]
+    x [batch, time, channel]   time is padded with zeros to a multiple of M, and cropped at the end
+    -> stem     [batch, time / f_0, channels[0]]
+    -> level l  [batch, time / (f_0 ... f_l), channels[l]]
     -> head     [batch, time, channel]
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,9 @@ from audiodiff.types import Array, Conditions
 def to_blocks(x: Array, factor: int) -> Array:
     """Fold time into channels: [batch, time, channel] -> [batch, time / factor, factor * channel].
 
-    A strided convolution of K * factor taps is an ordinary one of K taps on these blocks, and the transposed one likewise
-    on the way back (the polyphase form). XLA compiles the ordinary one well on every backend, its gradients included.
+    A convolution of stride ``factor`` and K * factor taps is an ordinary one of K taps on these blocks, and so is the
+    transposed one on the way back (the polyphase form). XLA compiles the ordinary one well on every backend, its
+    gradients included. ``time`` must be a multiple of ``factor``.
     """
     batch, time, channels = x.shape
     return x.reshape(batch, time // factor, factor * channels)
@@ -44,9 +45,12 @@ def from_blocks(x: Array, factor: int) -> Array:
 
 
 def gabor_frame(hop: int, blocks: int, features: int) -> np.ndarray:
-    """Return sine-squared-windowed cosines and sines [features, blocks * hop], each of unit energy.
+    """Return windowed cosines, then sines, [features, blocks * hop], each of unit energy; ``features`` is even.
 
-    Their frequencies (k + 1/2) / features, k = 0 .. features/2 - 1, in cycles per sample, lie evenly up to half the rate.
+    The window is sin^2 over ``blocks`` hops, the frequencies are (k + 1/2) / features cycles per sample,
+    k = 0 .. features/2 - 1: evenly up to half the rate. Shifted by every multiple of the hop, with blocks >= 3 and
+    features >= blocks * hop, they are a nearly tight frame, sum |<x, g>|^2 = features/hop |x|^2: the squared windows
+    sum to a constant and the frequencies are orthogonal over one window (Daubechies et al. 1986, "painless").
     As a stem's first weights they make the first level a short-time spectrum: a network need not discover that
     sound is made of frequencies before it can learn anything else.
     """
@@ -58,9 +62,14 @@ def gabor_frame(hop: int, blocks: int, features: int) -> np.ndarray:
     return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
 
 
-def _gabor_per_channel(hop: int, blocks: int, features: int, channels: int) -> np.ndarray:
+def _gabor_kernel(hop: int, blocks: int, channels: int, features: int) -> np.ndarray:
     """Return [blocks, hop * channels, features]: each audio channel has its own share of the features."""
     share = features // channels // 2 * 2
+    if not share:
+        raise ValueError(
+            f"a gabor stem of {features} features has no cosine and sine for each of {channels} audio channels: "
+            f"use at least {2 * channels}, or the random stem"
+        )
     atoms = gabor_frame(hop, blocks, share).reshape(share, blocks, hop)
     kernel = np.zeros((blocks, hop, channels, features))
     for channel in range(channels):
@@ -68,29 +77,34 @@ def _gabor_per_channel(hop: int, blocks: int, features: int, channels: int) -> n
     return kernel.reshape(blocks, hop * channels, features)
 
 
-def gabor_analysis(hop: int, channels: int) -> Initializer:
-    """Initialise a stem, a convolution on blocks [tap, hop * channel, features], with a Gabor frame."""
+def gabor_analysis(hop: int, channels: int) -> Callable[..., Array]:
+    """Initialise a stem, a convolution on blocks [tap, hop * channel, features], with :func:`gabor_frame`.
 
-    def init(key: Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Array:
-        return jnp.asarray(_gabor_per_channel(hop, shape[0], shape[2], channels), dtype)
+    The initialiser raises ValueError where there are fewer features than a cosine and a sine a channel.
+    """
+
+    def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        taps, _, features = shape
+        return jnp.asarray(_gabor_kernel(hop, taps, channels, features), dtype)
 
     return init
 
 
-def gabor_synthesis(hop: int, channels: int) -> Initializer:
+def gabor_synthesis(hop: int, channels: int) -> Callable[..., Array]:
     """Initialise a head [tap, features, hop * channel] with the adjoint of :func:`gabor_analysis`: overlap and add."""
 
-    def init(key: Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Array:
-        analysis = _gabor_per_channel(hop, shape[0], shape[1], channels)
-        return jnp.asarray(analysis[::-1].transpose(0, 2, 1), dtype)
+    def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        taps, features, _ = shape
+        return jnp.asarray(_gabor_kernel(hop, taps, channels, features)[::-1].swapaxes(1, 2), dtype)
 
     return init
 
 
 class ResidualBlock(nn.Module):
-    """Add to x two convolutions, the second dilated: norm, SiLU, conv, norm, FiLM(vector), SiLU, conv.
+    """Add to x [batch, time, channel] norm, SiLU, conv, norm, FiLM by vector [batch, dim], SiLU, dilated conv.
 
-    The last convolution begins at zero, so the block begins as the identity (or as its 1x1 projection).
+    Returns [batch, time, features]. The last convolution begins at zero, so the block begins as the identity, or as a
+    1x1 projection where ``features`` differs from the channels of x.
     """
 
     features: int
@@ -120,12 +134,23 @@ class UNet1d(nn.Module):
     """Denoise [batch, time, channel] at several rates, from coarse context to fine detail.
 
     ``factors[l]`` divides time on the way to level l, ``factors[0]`` in the stem; ``channels``, ``blocks`` and
-    ``attention_heads`` (0: none) have one entry a level too. The blocks of a level take their dilations in turn from
+    ``attention_heads`` (0: none) have one entry a level too. Blocks of a level take their dilations in turn from
     ``dilations``. ``overlap`` is how many blocks of a factor each resampling kernel spans: patches side by side
-    (overlap 1) are heard as a buzz at their rate. ``stem`` is "gabor" (see :func:`gabor_frame`) or "random".
+    (overlap 1) are heard as a buzz at their rate.
 
-    Conditions: "global" is added to the noise embedding and modulates every block (FiLM), "frames" is brought to the
-    stem's rate and concatenated, "tokens" is cross-attended wherever a level attends.
+    ``stem`` says how patches begin: "random"; "gabor", as the short-time spectrum of :func:`gabor_frame`; or
+    "spectral", a longer one of ``atoms`` features over ``atom_blocks`` blocks beside its log-energy. The head then
+    scales and turns it atom by atom before synthesis, so that a harmonic is denoised by numbers that change slowly.
+    ``attention`` and ``window`` are :class:`Attention`'s. ``remat`` computes blocks again in the backward pass instead
+    of keeping their activations. Any length goes in, unless ``strict`` asks for multiples of ``multiple``.
+
+    Conditions: "global" is added to the noise embedding, which modulates every block (FiLM); "frames" are brought to
+    the stem's rate and added to its output by a dense layer, which is what concatenating them to its input comes to;
+    "tokens" are cross-attended wherever a level attends.
+
+    Raises:
+      ValueError: for levels that disagree or cannot be, tokens that no level attends to, or a length that ``strict``
+        refuses.
     """
 
     factors: tuple[int, ...] = (32, 2, 2)
@@ -136,21 +161,38 @@ class UNet1d(nn.Module):
     window: int = 0
     dilations: tuple[int, ...] = (1, 2, 4)
     overlap: int = 3
-    stem: str = "gabor"
+    stem: Literal["gabor", "random", "spectral"] = "gabor"
+    atoms: int = 256
+    atom_blocks: int = 7
     embedding: int = 256
     conditions: tuple[ConditionSpec, ...] = ()
     remat: bool = False
+    strict: bool = False
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lengths = {name: len(getattr(self, name)) for name in ("factors", "channels", "blocks", "attention_heads")}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"the levels of a UNet1d disagree: {lengths}; give each tuple one entry a level")
-        if self.stem not in ("gabor", "random"):
-            raise ValueError(f"unknown stem {self.stem!r}: choose gabor or random")
-        if self.overlap < 1 or self.overlap % 2 == 0:
-            raise ValueError(f"overlap is {self.overlap}: a centred kernel spans an odd number of blocks, 1, 3, 5 ...")
+        levels = {name: len(getattr(self, name)) for name in ("factors", "channels", "blocks", "attention_heads")}
+        if len(set(levels.values())) != 1:
+            raise ValueError(f"the levels of a UNet1d disagree: {levels}; give each tuple one entry a level")
+        for name, least in (("factors", 1), ("channels", 1), ("dilations", 1), ("blocks", 0), ("attention_heads", 0)):
+            if not (values := getattr(self, name)) or min(values) < least:
+                raise ValueError(f"{name} is {values}: give at least one number, each at least {least}")
+        if self.stem not in ("gabor", "random", "spectral"):
+            raise ValueError(f"unknown stem {self.stem!r}: choose gabor, random or spectral")
+        for name in ("overlap", "atom_blocks"):
+            if (span := getattr(self, name)) < 1 or span % 2 == 0:
+                raise ValueError(f"{name} is {span}: a centred kernel spans an odd number of blocks, 1, 3, 5 ...")
+        if self.stem == "spectral" and (self.atoms < 2 or self.atoms % 2):
+            raise ValueError(f"atoms is {self.atoms}: a cosine and a sine of each frequency make an even number")
+        for features, heads in zip(self.channels, self.attention_heads, strict=True):
+            if heads and features % (2 * heads):  # rotary positions turn the channels of a head in pairs
+                raise ValueError(
+                    f"{heads} attention heads cannot share {features} channels: use a multiple of {2 * heads}"
+                )
+        tokens = [spec.name for spec in self.conditions if spec.kind == "tokens"]
+        if tokens and not any(self.attention_heads):
+            raise ValueError(f"no level attends to the tokens of condition {tokens[0]!r}: give a level attention_heads")
 
     @property
     def multiple(self) -> int:
@@ -170,23 +212,11 @@ class UNet1d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, noise_condition: Array, conditions: Conditions) -> Array:
+        """Return an array of the shape of x [batch, time, channel], for noise_condition [batch], float32 or wider."""
         time, audio_channels = x.shape[1:]
-        x = jnp.pad(x, ((0, 0), (0, -time % self.multiple), (0, 0))).astype(self.dtype)
-        vector = NoiseEmbedding(self.embedding, dtype=self.dtype, name="noise_embedding")(noise_condition)
-        if "global" in conditions:
-            vector = vector + conditions["global"].astype(vector.dtype)
-            vector = vector + Dense(self.embedding, dtype=self.dtype, name="mix")(jax.nn.silu(vector))
-        vector = jax.nn.silu(vector)
+        vector = self._vector(noise_condition, conditions)
         tokens = conditions.get("tokens")
-
-        hop, width = self.factors[0], self.channels[0]
-        gabor = self.stem == "gabor"
-        analysis = gabor_analysis(hop, audio_channels) if gabor else lecun_normal()
-        h = self._conv(width, "stem", kernel_init=analysis)(to_blocks(x, hop))
-        if "frames" in conditions:
-            frames = resample_frames(conditions["frames"], h.shape[1]).astype(h.dtype)
-            h = h + Dense(width, dtype=self.dtype, name="frames")(frames)
-
+        h, spectrum = self._stem(x, conditions)
         skips = [h]
         for level, features in enumerate(self.channels):
             if level:
@@ -202,63 +232,114 @@ class UNet1d(nn.Module):
             if level:
                 factor, features = self.factors[level], self.channels[level - 1]
                 h = from_blocks(self._conv(factor * features, f"up{level}")(h), factor)
+        return self._head(h, spectrum, audio_channels)[:, :time].astype(jnp.promote_types(self.dtype, jnp.float32))
 
-        h = jax.nn.silu(RMSNorm(dtype=self.dtype, name="norm")(h))
-        if gabor:
-            # Silence comes out of this dense layer at first, and the synthesis frame behind it is ready for use.
-            h = Dense(width, dtype=self.dtype, kernel_init=zero_init, name="coefficients")(h)
-            h = self._conv(hop * audio_channels, "head", gabor_synthesis(hop, audio_channels), use_bias=False)(h)
+    def _vector(self, noise_condition: Array, conditions: Conditions) -> Array:
+        """Embed noise level and global conditions as the vector [batch, embedding] that modulates every block."""
+        vector = NoiseEmbedding(self.embedding, dtype=self.dtype, name="noise_embedding")(noise_condition)
+        if "global" in conditions:
+            vector = vector + conditions["global"].astype(vector.dtype)
+            vector = vector + Dense(self.embedding, dtype=self.dtype, name="mix")(jax.nn.silu(vector))
+        return jax.nn.silu(vector)
+
+    def _stem(self, x: Array, conditions: Conditions) -> tuple[Array, Array | None]:
+        """Pad x [batch, time, channel] and cut it into overlapping patches [batch, patch, channels[0]]."""
+        (time, audio_channels), hop = x.shape[1:], self.factors[0]
+        lower, missing = time - time % self.multiple, -time % self.multiple
+        if self.strict and missing:
+            legal = f"{lower} or {time + missing}" if lower else f"{time + missing}"
+            raise ValueError(f"{time} samples are not a multiple of {self.multiple}: use {legal}")
+        x = jnp.pad(x, ((0, 0), (0, missing), (0, 0))).astype(self.dtype)
+        blocks, spectrum = to_blocks(x, hop), None
+        if self.stem == "spectral":
+            analysis = gabor_analysis(hop, audio_channels)
+            spectrum = self._atoms(self.atoms, "analysis", kernel_init=analysis)(blocks)
+            # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
+            cosine, sine = jnp.split(spectrum, 2, axis=-1)
+            energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-4) / 4
+            features = jnp.concatenate([spectrum, energy], -1)
+            h = Dense(self.channels[0], dtype=self.dtype, name="stem")(features)
         else:
-            h = self._conv(hop * audio_channels, "head", zero_init)(h)
-        return from_blocks(h, hop)[:, :time].astype(jnp.promote_types(self.dtype, jnp.float32))
+            analysis = gabor_analysis(hop, audio_channels) if self.stem == "gabor" else lecun_normal()
+            h = self._conv(self.channels[0], "stem", kernel_init=analysis)(blocks)
+        if "frames" in conditions:
+            # Frames cover the sound, not its padding.
+            frames = resample_frames(conditions["frames"], -(-time // hop)).astype(h.dtype)
+            frames = jnp.pad(frames, ((0, 0), (0, h.shape[1] - frames.shape[1]), (0, 0)), mode="edge")
+            h = h + Dense(self.channels[0], dtype=self.dtype, name="frames")(frames)
+        return h, spectrum
 
-    def _conv(
-        self, features: int, name: str, kernel_init: Initializer = lecun_normal(), use_bias: bool = True
-    ) -> Conv1d:
-        """Make a convolution over blocks, the polyphase form of a strided or transposed one."""
-        return Conv1d(
-            features,
-            self.overlap,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            kernel_init=kernel_init,
-            name=name,
+    def _head(self, h: Array, spectrum: Array | None, audio_channels: int) -> Array:
+        """Turn patches [batch, patch, channels[0]] into overlapping sound [batch, time, channel]; zero at first."""
+        hop = self.factors[0]
+        h = jax.nn.silu(RMSNorm(dtype=self.dtype, name="norm")(h))
+        if self.stem == "random":
+            return from_blocks(self._conv(hop * audio_channels, "head", kernel_init=zero_init)(h), hop)
+        if spectrum is not None:
+            return from_blocks(self._masked(h, spectrum, audio_channels), hop)
+        # The zeros are those of this dense layer, so that the synthesis frame behind it is there from the first step.
+        h = Dense(self.channels[0], dtype=self.dtype, kernel_init=zero_init, name="coefficients")(h)
+        synthesis = gabor_synthesis(hop, audio_channels)
+        return from_blocks(self._conv(hop * audio_channels, "head", kernel_init=synthesis, use_bias=False)(h), hop)
+
+    def _masked(self, h: Array, spectrum: Array, audio_channels: int) -> Array:
+        """Scale and turn each atom of the input's spectrum, add coefficients of one's own, and synthesise."""
+        options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": zero_init}
+        cosine, sine = jnp.split(spectrum, 2, axis=-1)
+        gain, turn = jnp.split(Dense(self.atoms, name="mask", **options)(h), 2, axis=-1)
+        masked = jnp.concatenate([gain * cosine - turn * sine, gain * sine + turn * cosine], -1)
+        adjoint = gabor_synthesis(self.factors[0], audio_channels)
+
+        def synthesis(key: Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Array:
+            # Over its redundancy the adjoint of the frame is nearly its inverse, and a mask of ones the identity.
+            return adjoint(key, shape, dtype) * (self.factors[0] * audio_channels / self.atoms)
+
+        return self._atoms(self.factors[0] * audio_channels, "head", kernel_init=synthesis)(
+            masked + Dense(self.atoms, name="coefficients", **options)(h)
         )
+
+    def _atoms(self, features: int, name: str, kernel_init: Initializer) -> Conv1d:
+        """Make the convolution over blocks that analyses into atoms, or synthesises from them."""
+        return Conv1d(features, self.atom_blocks, use_bias=False, dtype=self.dtype, kernel_init=kernel_init, name=name)
+
+    def _conv(self, features: int, name: str, **options: Any) -> Conv1d:
+        """Make a convolution over blocks, the polyphase form of a strided or transposed one."""
+        return Conv1d(features, self.overlap, dtype=self.dtype, name=name, **options)
 
     def _block(self, x: Array, vector: Array, tokens: Array | None, level: int, index: int, part: str) -> Array:
         """Apply one residual block, then self-attention and cross-attention where the level attends."""
         features, heads = self.channels[level], self.attention_heads[level]
         name = f"{part}{level}_{index}"
         block: Callable[..., Any] = nn.remat(ResidualBlock) if self.remat else ResidualBlock
-        dilation = self.dilations[index % len(self.dilations)]
-        x = block(features, dilation, dtype=self.dtype, name=name)(x, vector)
+        x = block(features, self._dilation(index), dtype=self.dtype, name=name)(x, vector)
+
+        def attend(role: str, context: Array | None, **options: Any) -> Array:
+            normed = RMSNorm(dtype=self.dtype, name=f"{name}_{role}_norm")(x)
+            options |= {"dtype": self.dtype, "output_init": zero_init, "name": f"{name}_{role}"}
+            return Attention(heads, features // heads, **options)(normed, context)
+
         if heads:
-            options: dict[str, Any] = {"dtype": self.dtype, "output_init": zero_init}
-            normed = RMSNorm(dtype=self.dtype, name=f"{name}_attention_norm")(x)
-            x = x + Attention(
-                heads,
-                features // heads,
-                kind=self.attention,
-                window=self.window,
-                rotary=True,
-                name=f"{name}_attention",
-                **options,
-            )(normed)
+            x = x + attend("attention", None, kind=self.attention, window=self.window, rotary=True)
             if tokens is not None:
-                normed = RMSNorm(dtype=self.dtype, name=f"{name}_cross_norm")(x)
-                x = x + Attention(heads, features // heads, name=f"{name}_cross", **options)(normed, tokens)
+                x = x + attend("cross", tokens)
         return x
 
-    def receptive_field(self) -> int:
-        """Return how many samples the convolutions let one output sample hear, at most, on the deepest path.
+    def _dilation(self, index: int) -> int:
+        """Return the dilation of a level's block of that index."""
+        return self.dilations[index % len(self.dilations)]
 
-        Attention, where there is any, hears all positions (or its window) beyond this.
+    def receptive_field(self) -> int:
+        """Return how many samples the convolutions let one output sample hear, at most.
+
+        Ends of intervals are followed from an output sample back through the deepest path, which holds every other one;
+        samples differ by where in a block they lie. Attention, where there is any, hears all positions (or those in its
+        window) beyond this.
         """
         widths = []
         for sample in range(self.multiple):
             low = high = sample
             for factor, reach in reversed(self._path()):
-                if factor > 0:  # a position of the folded signal is a whole block before it was folded
+                if factor > 0:  # a position of the folded signal was a whole block before
                     low, high = low * factor, high * factor + factor - 1
                 elif factor < 0:
                     low, high = low // -factor, high // -factor
@@ -267,17 +348,22 @@ class UNet1d(nn.Module):
         return max(widths)
 
     def _path(self) -> list[tuple[int, int]]:
-        """List the deepest path as (factor, reach): fold by a factor (or unfold, if negative), or reach to both sides."""
+        """List the deepest path as (factor, reach): fold by a factor, or unfold if negative; or reach to both sides."""
 
-        def level_blocks(level: int, indices: range | reversed[int]) -> list[tuple[int, int]]:
-            return [(0, 1 + self.dilations[index % len(self.dilations)]) for index in indices]
+        def blocks(count: int) -> list[tuple[int, int]]:
+            reach = ResidualBlock.kernel_size // 2
+            return [(0, reach + reach * self._dilation(index)) for index in range(count)]
 
-        resample, last = (0, self.overlap // 2), len(self.factors) - 1
+        # Between levels the kernels span ``overlap`` blocks, in the stem and the head those of their atoms.
+        spans = [
+            self.atom_blocks if self.stem == "spectral" else self.overlap,
+            *[self.overlap] * (len(self.factors) - 1),
+        ]
+        levels = list(zip(self.factors, self.blocks, spans, strict=True))
         path: list[tuple[int, int]] = []
-        for level, factor in enumerate(self.factors):
-            path += [(factor, 0), resample, *level_blocks(level, range(self.blocks[level]))]
-        path += level_blocks(last, range(1))
-        for level in reversed(range(last + 1)):
-            path += level_blocks(level, reversed(range(self.blocks[level] + 1)))
-            path += [resample, (-self.factors[level], 0)]
+        for factor, count, span in levels:
+            path += [(factor, 0), (0, span // 2), *blocks(count)]
+        path += blocks(1)
+        for factor, count, span in reversed(levels):
+            path += [*blocks(count + 1), (0, span // 2), (-factor, 0)]
         return path

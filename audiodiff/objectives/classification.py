@@ -22,8 +22,8 @@ REJECT = "reject"
 class JudgeFeatures:
     """Turn audio [batch, time] into standardised log-mels [batch, frame, band], the same at any level.
 
-    Every clip is brought to the RMS ``level_dbfs`` first, silence to silence: level is no evidence. ``mean`` and ``std``
-    are one number each, measured on the training data.
+    Every clip is brought to the RMS ``level_dbfs`` first: level is no evidence. Below -100 dBFS the gain grows no more,
+    so silence stays silence. ``mean`` and ``std`` are one number each, measured on the training data.
     """
 
     mel: dsp.MelSpec
@@ -44,14 +44,15 @@ class JudgeFeatures:
 )
 @dataclass(frozen=True)
 class ClassificationObjective:
-    """Minimise the mean over heads of the cross-entropy -log p(label | audio), one number per example.
+    """Minimise the mean over heads of the cross-entropy -ln p(label | audio), one number per example.
 
-    ``heads`` are (condition, classes), the last class being REJECT. With ``reject_probability`` an example is
-    replaced by something that is to be rejected, in equal parts white noise, near silence, the clip with random phases,
-    and the clip under noise louder than itself. With ``noise_probability`` the others get noise at 10 to 40 dB SNR; all are
-    rolled by up to ``max_shift_samples``.
+    ``heads`` are (condition, classes), the last class being REJECT. With ``reject_probability`` an example is replaced
+    by something to be rejected, in equal parts white noise, silence (noise at -100 dBFS and far less), the clip with
+    random phases, and the clip under noise as loud as itself or up to 10 dB louder. With ``noise_probability`` the
+    others get noise at 10 to 40 dB SNR. All clips are rolled by up to ``max_shift_samples``.
 
-    Measurements: "accuracy/<head>" on accepted examples and "accuracy/reject" on the others.
+    Measurements: "accuracy/<head>", NaN on what is to be rejected, and "accuracy/reject", NaN on the rest: the share
+    of heads that do reject it.
     """
 
     network: Classify
@@ -62,7 +63,12 @@ class ClassificationObjective:
     max_shift_samples: int = 800
 
     def init(self, key: Array, batch: Mapping[str, Array]) -> PyTree:
-        """Draw the classifier's parameters."""
+        """Draw the classifier's parameters. Raises ValueError for audio of several channels."""
+        shape = batch["audio"].shape
+        if len(shape) != 2:
+            raise ValueError(
+                f"the judge hears [batch, time] and the audio has the shape {shape}: mix it to one channel"
+            )
         return {"network": self.network.init(key, self.features(jnp.asarray(batch["audio"])))}
 
     def __call__(self, params: PyTree, context: Context, batch: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
@@ -70,16 +76,15 @@ class ClassificationObjective:
         keys = prng.per_example(prng.stream(context.key, "augment"), batch["draw"])
         audio, rejected = jax.vmap(self._augment)(keys, batch["audio"])
         logits, _ = self.network(params["network"], self.features(audio))
-        loss = jnp.zeros(audio.shape[:1])
-        measurements = {}
+        losses, rights = {}, {}
         for name, classes in self.heads:
             label = jnp.where(rejected, classes - 1, batch[name])
             log_p = jax.nn.log_softmax(logits[name].astype(jnp.float32))
-            loss -= jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0] / len(self.heads)
-            right = (jnp.argmax(log_p, axis=1) == label).astype(jnp.float32)
-            measurements[f"accuracy/{name}"] = jnp.where(rejected, jnp.nan, right)
-            measurements[f"accuracy/{REJECT}"] = jnp.where(rejected, right, jnp.nan)
-        return loss, measurements
+            losses[name] = -jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+            rights[name] = (jnp.argmax(log_p, axis=1) == label).astype(jnp.float32)
+        measurements = {f"accuracy/{name}": jnp.where(rejected, jnp.nan, right) for name, right in rights.items()}
+        measurements[f"accuracy/{REJECT}"] = jnp.where(rejected, _mean(rights), jnp.nan)
+        return _mean(losses), measurements
 
     def _augment(self, key: Array, audio: Array) -> tuple[Array, Array]:
         """Return one clip [time] augmented, and whether it is to be rejected."""
@@ -88,23 +93,37 @@ class ClassificationObjective:
             return prng.stream(key, name)
 
         audio = jnp.roll(audio, jax.random.randint(named("shift"), (), 0, self.max_shift_samples + 1))
-        rms = jnp.sqrt(jnp.mean(jnp.square(audio)))
-        noise = jax.random.normal(named("noise"), audio.shape) * rms
+        white = jax.random.normal(named("noise"), audio.shape)
+        noise = white * jnp.sqrt(jnp.mean(jnp.square(audio)))
         snr_db = jax.random.uniform(named("snr"), minval=10.0, maxval=40.0)
         noisy = jax.random.uniform(named("noisy")) < self.noise_probability
         kept = audio + noise * jnp.where(noisy, 10 ** (-snr_db / 20), 0.0)
 
-        drowned = audio + noise * 10 ** (jax.random.uniform(named("drowned"), minval=0.0, maxval=10.0) / 20)
-        choices = jnp.stack(
-            [noise, 1e-5 * noise / jnp.maximum(rms, 1e-6), random_phase(named("phase"), audio), drowned]
+        # The features raise -100 dBFS to full level: only what is far below it looks like silence to the classifier.
+        silence_db = jax.random.uniform(named("silence"), minval=-200.0, maxval=-100.0)
+        excess_db = jax.random.uniform(named("drowned"), minval=0.0, maxval=10.0)
+        refused = jnp.stack(
+            [
+                noise,
+                white * 10 ** (silence_db / 20),
+                random_phase(named("phase"), audio),
+                audio + noise * 10 ** (excess_db / 20),
+            ]
         )
-        refuse = choices[jax.random.randint(named("kind"), (), 0, len(choices))]
+        kind = jax.random.randint(named("kind"), (), 0, len(refused))
         rejected = jax.random.uniform(named("reject")) < self.reject_probability
-        return jnp.where(rejected, refuse, kept), rejected
+        return jnp.where(rejected, refused[kind], kept), rejected
 
 
 def random_phase(key: Array, audio: Array) -> Array:
-    """Return audio [time] with its magnitudes and uniformly drawn phases: the same long-term spectrum, no event in it."""
-    spectrum = jnp.fft.rfft(audio)
-    phase = jax.random.uniform(key, spectrum.shape, maxval=2 * jnp.pi)
-    return jnp.fft.irfft(jnp.abs(spectrum) * jnp.exp(1j * phase), audio.shape[-1])
+    """Return audio [time] with its own magnitudes and uniform phases: the same long-term spectrum, no event in it.
+
+    The phases are those of white noise, which are real where they must be: at 0 Hz and at half the rate.
+    """
+    phase = jnp.sign(jnp.fft.rfft(jax.random.normal(key, audio.shape)))  # z / |z|
+    return jnp.fft.irfft(jnp.abs(jnp.fft.rfft(audio)) * phase, audio.shape[-1])
+
+
+def _mean(by_head: Mapping[str, Array]) -> Array:
+    """Return the mean over heads of arrays [batch]."""
+    return jnp.mean(jnp.stack(list(by_head.values())), axis=0)

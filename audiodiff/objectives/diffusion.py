@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,18 +21,18 @@ from audiodiff.diffusion.processes import Curve, Edm, corrupt
 from audiodiff.diffusion.weightings import Edm as EdmWeighting
 from audiodiff.diffusion.weightings import Weighting, uncertainty_loss
 from audiodiff.networks.functional import Functional
-from audiodiff.networks.uncertainty import LogVariance
+from audiodiff.networks.uncertainty import init_log_variance, log_variance
 from audiodiff.representations.waveform import Waveform
 from audiodiff.types import Array, Context, Level, PyTree, Representation
 
 NOISE_EDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
-"""Edges of the bins of sigma / (alpha sigma_data) by which the loss is reported."""
+"""Edges of the bins of sigma / (alpha sigma_data) by which the loss is reported; an edge belongs to the bin above."""
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["process"], meta_fields=["ratios"])
 @dataclass(frozen=True)
 class FixedLevels:
-    """Take the k-th of n ratios sigma / alpha for u in [k/n, (k+1)/n): the levels of a held-out loss."""
+    """Take the k-th of n ratios sigma / alpha for u in [k/n, (k + 1)/n), k = 0 .. n-1: levels of a held-out loss."""
 
     ratios: tuple[float, ...]
     process: Curve = field(default_factory=Edm)
@@ -64,10 +66,11 @@ class DiffusionObjective:
     ``conditions`` is replaced by its learned null with ``drop_probability``, all of them at once where
     ``drop_together`` (what guidance with one null needs) or each by itself.
     ``learned_uncertainty`` divides the loss by its own expectation at the level, learnt (EDM2): loss / e^u + u.
-    Padding is data, silence that is learnt, unless ``mask_padding``.
+    Padding is data, silence that is learnt, unless ``mask_padding``: then the mean is over batch["length"] samples.
 
-    Measurements: "mse" (weighted, before uncertainty), "noise/<bin>" by sigma / (alpha sigma_data), and "band/<k>" for
-    ``bands`` equal bands up to half the rate: the share of the signal's own band energy that the error has.
+    Measurements: "mse" (weighted, before uncertainty); "noise/<bin>", the same for examples whose sigma / (alpha
+    sigma_data) lies in the bin; and "band/<k>" for ``bands`` equal bands up to half the rate, the lowest first: the
+    energy of the error as a share of the signal's own in that band.
     """
 
     network: Functional
@@ -90,8 +93,7 @@ class DiffusionObjective:
         raw = {name: jnp.asarray(batch[name]) for name in self.conditions}
         params = {"network": self.network.init(prng.stream(key, "network"), x, raw)}
         if self.learned_uncertainty:
-            level = jnp.zeros(x.shape[:1], jnp.float32)
-            params["uncertainty"] = LogVariance().init(prng.stream(key, "uncertainty"), level)["params"]
+            params["uncertainty"] = init_log_variance(prng.stream(key, "uncertainty"))
         return params
 
     def denoiser(self, params: PyTree) -> ModelDenoiser:
@@ -110,8 +112,7 @@ class DiffusionObjective:
         x_t, _ = corrupt(keys("noise"), x0, level)
         raw = {name: batch[name] for name in self.conditions}
         encoded = self.network.encode(params["network"], raw, self._present(keys("drop")))
-        denoiser = self.denoiser(params)
-        error = denoiser(x_t, level, encoded) - x0
+        error = self.denoiser(params)(x_t, level, encoded) - x0
 
         squared = jnp.square(error)
         if self.mask_padding:
@@ -120,14 +121,14 @@ class DiffusionObjective:
         mse = jnp.mean(squared, axis=(1, 2)) * self.weighting(level, self.sigma_data)
         loss = mse
         if self.learned_uncertainty:
-            c_noise = noise_condition(level)
-            loss = uncertainty_loss(mse, LogVariance().apply({"params": params["uncertainty"]}, c_noise))
+            loss = uncertainty_loss(mse, log_variance(params["uncertainty"], noise_condition(level)))
         return loss, {"mse": mse, **self._by_noise(mse, level), **self._by_band(error, x0)}
 
     def fixed(self, ratios: tuple[float, ...]) -> DiffusionObjective:
         """Return the same objective at fixed ratios sigma / (alpha sigma_data), with every condition present.
 
-        With ``draw`` 0 .. n-1 and one key its figures are those of the same noise at every call: a held-out loss.
+        The example of draw i gets ratio i modulo their number. With the same draws and key the noise is the same at
+        every call, so that losses of one held-out set compare along a run. Not to be called under jit.
         """
         scaled = FixedLevels(tuple(float(np.float32(ratio) * np.float32(self.sigma_data)) for ratio in ratios))
         return dataclasses.replace(self, levels=scaled, strata=len(ratios), drop_probability=0.0)
@@ -142,14 +143,18 @@ class DiffusionObjective:
         return {name: keep(name) for name in self.conditions}
 
     def _by_noise(self, mse: Array, level: Level) -> dict[str, Array]:
-        mse = jax.lax.stop_gradient(mse)
+        """Put each loss [batch] into the one bin of its noise, infinite noise into the last; NaN in the others."""
         ratio = level.sigma / (level.alpha * self.sigma_data)
-        edges = (0.0, *NOISE_EDGES, float("inf"))
-        names = [f"noise/{low:g}-{high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
-        inside = [(ratio >= low) & (ratio < high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
-        return {name: jnp.where(here, mse, jnp.nan) for name, here in zip(names, inside, strict=True)}
+        # Fixed levels stand on the edges, and rounding must not scatter them over two bins.
+        bin_index = jnp.searchsorted(jnp.asarray(NOISE_EDGES), ratio * (1 + 1e-5), side="right")
+        edges = (0.0, *NOISE_EDGES, math.inf)
+        return {
+            f"noise/{low:g}-{high:g}": jnp.where(bin_index == index, mse, jnp.nan)
+            for index, (low, high) in enumerate(itertools.pairwise(edges))
+        }
 
     def _by_band(self, error: Array, x0: Array) -> dict[str, Array]:
+        """Return the error's energy over the signal's [batch] in each band; NaN where the signal has none."""
         if not self.bands:
             return {}
 

@@ -37,23 +37,23 @@ def test_the_known_part_comes_back_and_keeps_its_noise_on_the_way(sampler):
 
 
 def test_repeats_draw_the_missing_part_from_its_conditional_law():
-    """Given a, b ~ N(0.9 a, 1 - 0.81): one take falls short of the slope, twenty come near."""
-    count, mask, grid = 3000, jnp.array([[1.0, 0.0]]), grids.uniform(VpCosine(), 30)
+    """Given a, b ~ N(0.9 a, 1 - 0.81): one take falls short of the slope, ten come near."""
+    count, mask, grid = 2000, jnp.array([[1.0, 0.0]]), grids.uniform(VpCosine(), 60)
     a = np.random.default_rng(0).standard_normal(count)
-    edit = Inpaint(correlated, jnp.stack([a, np.zeros(count)], axis=1), mask)
+    edit = Inpaint(jax.tree_util.Partial(correlated), jnp.stack([a, np.zeros(count)], axis=1), mask)
     start = grids.level_at(grid, 0)
     x = edit.begin(initial_noise(jax.random.key(0), (count, 2), start), start)
     run = jax.jit(
         lambda edit, x, grid, key, repeats: repaint(edit, x, grid, {}, key, repeats=repeats), static_argnums=4
     )
     slopes, left = [], []
-    for repeats in (1, 20):
+    for repeats in (1, 10):
         b = np.asarray(run(edit, x, grid, jax.random.key(1), repeats))[:, 1]
         slopes.append(np.cov(a, b)[0, 1] / np.var(a))
         left.append(np.var(b - slopes[-1] * a))
-    assert slopes[1] == pytest.approx(CORRELATION, abs=0.06)
-    assert left[1] == pytest.approx(1 - CORRELATION**2, abs=0.05)
-    assert abs(slopes[0] - CORRELATION) > 2 * abs(slopes[1] - CORRELATION)
+    assert slopes[1] == pytest.approx(CORRELATION, abs=0.05)
+    assert left[1] == pytest.approx(1 - CORRELATION**2, abs=0.06)
+    assert abs(slopes[0] - CORRELATION) > 5 * abs(slopes[1] - CORRELATION)
 
 
 def test_a_continuation_keeps_its_prompt():

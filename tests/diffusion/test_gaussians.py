@@ -12,7 +12,7 @@ from audiodiff.diffusion.gaussians import Gaussian, Mixture
 from audiodiff.diffusion.processes import VpCosine
 from audiodiff.types import Level
 
-LEVEL = Level(jnp.array([0.9, 0.3]), jnp.array([0.4, 0.95]))
+LEVEL = Level(np.array([0.9, 0.3]), np.array([0.4, 0.95]))
 MIXTURE = Mixture(np.array([0.3, 0.7]), np.array([[-1.0], [0.6]]), np.array([0.25, 0.09]))
 
 

@@ -14,10 +14,10 @@ from audiodiff.diffusion import samplers
 from audiodiff.diffusion.gaussians import Mixture
 from audiodiff.diffusion.guidance import Classifier, ClassifierFree
 from audiodiff.diffusion.parameterisations import SCORE, X0, convert
-from audiodiff.diffusion.processes import Edm, VpCosine
+from audiodiff.diffusion.processes import Edm
 from audiodiff.types import Level
 
-LEVEL = VpCosine().level(np.array([0.2, 0.5, 0.8]))
+LEVEL = Level(np.cos([0.3, 0.8, 1.3]), np.sin([0.3, 0.8, 1.3]))
 
 
 def classes() -> Mixture:
@@ -95,7 +95,7 @@ def test_it_is_one_call_on_a_doubled_batch():
 
 
 def test_guidance_acts_inside_its_interval_alone(x64):
-    """sigma/alpha of the three levels is about 0.33, 1.0 and 3.2; zero SNR counts as infinitely noisy."""
+    """sigma/alpha of the three levels is about 0.3, 1 and 4; zero SNR counts as infinitely noisy."""
     x = points()
     ratio = np.asarray(LEVEL.sigma / LEVEL.alpha)
     guide = ClassifierFree(classes(), absent(3), 3.0, sigma_low=ratio[0], sigma_high=ratio[1])

@@ -11,7 +11,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from audiodiff.diffusion import grids, samplers
+from audiodiff.diffusion import grids, noise, samplers
 from audiodiff.diffusion.gaussians import Gaussian, Mixture
 from audiodiff.diffusion.noise import initial_noise
 from audiodiff.diffusion.processes import (
@@ -90,7 +90,7 @@ def test_second_order_beats_first_on_a_clean_grid(x64):
         name: float(np.max(np.abs(compiled(name)(two_bumps(), x[:, None], grid)[:, 0] - exact)))
         for name in ("euler", "heun", "dpmpp_2m")
     }
-    assert max(worst["heun"], worst["dpmpp_2m"]) < 0.25 * worst["euler"] < 0.25 * 0.2
+    assert max(worst["heun"], worst["dpmpp_2m"]) < 0.5 * worst["euler"] < 0.5 * 0.2
 
 
 # --- stochastic samplers have the right law
@@ -115,14 +115,14 @@ def test_samples_have_the_law_of_the_data(name):
     """Kolmogorov's distance to the mixture, on processes with and without signal at their start and a clean end."""
     for make in STARTS.values():
         grid = make(80)
-        x = initial_noise(jax.random.key(1), (6000, 1), grids.level_at(grid, 0), sigma_data=0.8)
+        x = initial_noise(jax.random.key(1), (4000, 1), grids.level_at(grid, 0), sigma_data=0.8)
         static = {k: v for k, v in STOCHASTIC[name].items() if isinstance(v, bool)}
         options = {k: v for k, v in STOCHASTIC[name].items() if not isinstance(v, bool)}
         y = np.asarray(compiled(name, **static)(two_bumps(jnp.float32), x, grid, jax.random.key(2), options))[:, 0]
-        # 0.025 is what chance reaches once in a thousand; the rest is what 80 steps may still be off.
-        assert scipy.stats.kstest(y, cdf).statistic < 0.045
-        assert np.mean(y) == pytest.approx(WEIGHTS @ MEANS, abs=0.05)
-        assert np.var(y) == pytest.approx(WEIGHTS @ (VARIANCES + MEANS**2) - (WEIGHTS @ MEANS) ** 2, rel=0.08)
+        # Chance alone reaches 0.031 once in a thousand; the rest is what 80 steps may still be off.
+        assert scipy.stats.kstest(y, cdf).statistic < 0.05
+        assert np.mean(y) == pytest.approx(WEIGHTS @ MEANS, abs=0.06)
+        assert np.var(y) == pytest.approx(WEIGHTS @ (VARIANCES + MEANS**2) - (WEIGHTS @ MEANS) ** 2, rel=0.12)
 
 
 def test_a_finer_grid_refines_the_same_realisation():
@@ -131,7 +131,7 @@ def test_a_finer_grid_refines_the_same_realisation():
     ends = []
     for steps, seed in ((25, 0), (100, 0), (100, 1)):
         grid = grids.uniform(VpCosine(), steps)
-        x = initial_noise(jax.random.key(9), (2000, 1), grids.level_at(grid, 0))
+        x = initial_noise(jax.random.key(9), (500, 1), grids.level_at(grid, 0))
         ends.append(np.asarray(compiled("dpmpp_2m_sde")(data, x, grid, jax.random.key(seed)))[:, 0])
     coarse, fine, other = ends
     assert np.std(coarse - fine) < 0.25
@@ -139,14 +139,17 @@ def test_a_finer_grid_refines_the_same_realisation():
 
 
 def test_an_example_depends_on_its_own_key_alone():
-    keys, grid = jax.random.split(jax.random.key(0), 5), grids.uniform(VpCosine(), 3)
-    draw = compiled("dpmpp_2m_sde")
+    """Change the keys of the neighbours, and the places of the rest: examples 1 and 2 stay what they were."""
+    grid, draw = grids.uniform(VpCosine(), 3), compiled("dpmpp_2m_sde")
 
     def sample(keys):
-        x = initial_noise(keys, (*keys.shape, 2), grids.level_at(grid, 0))
-        return draw(two_bumps(jnp.float32), x, grid, keys)
+        return draw(two_bumps(jnp.float32), initial_noise(keys, (4, 1), grids.level_at(grid, 0)), grid, keys)
 
-    np.testing.assert_allclose(sample(keys)[1:3], sample(keys[1:3]), rtol=1e-5, atol=1e-6)
+    keys, others = jax.random.split(jax.random.key(0), 4), jax.random.split(jax.random.key(1), 4)
+    first = sample(keys)
+    again = sample(jnp.stack([keys[2], others[0], others[1], keys[1]]))
+    np.testing.assert_array_equal(again[jnp.array([3, 0])], first[1:3])
+    assert np.all(np.asarray(again[1:3]) != np.asarray(first[jnp.array([0, 3])]))
 
 
 # --- equalities between samplers
@@ -157,16 +160,16 @@ def test_samplers_that_are_one_algorithm_agree(x64):
     for process in (VpCosine(), SubVp(), RectifiedFlow()):
         grid = grids.uniform(process, 12)
 
-        def run(name, key=key, grid=grid, options=None):
-            return compiled(name)(two_bumps(), x, grid, key, options or {})
+        def run(name, key=key, grid=grid, **options):
+            return compiled(name)(two_bumps(), x, grid, key, options)
 
         same = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
-        same(run("euler"), run("ddim", key=None))
-        same(run("ddpm"), run("ddim", options={"eta": 1.0}))
-        same(run("ancestral", options={"eta": 0.6}), run("ddim", options={"eta": 0.6}))
-        same(run("dpmpp_2m_sde", options={"eta": 0.0}), run("dpmpp_2m"))
-        same(run("edm_stochastic", options={"s_churn": 0.0}), run("heun"))
-        assert float(jnp.max(jnp.abs(run("ddpm") - run("euler")))) > 0.01
+        same(run("euler", None), run("ddim", None))
+        same(run("ddpm"), run("ddim", eta=1.0))
+        same(run("ancestral", eta=0.6), run("ddim", eta=0.6))
+        same(run("dpmpp_2m_sde", eta=0.0), run("dpmpp_2m", None))
+        same(run("edm_stochastic", s_churn=0.0), run("heun", None))
+        assert float(jnp.max(jnp.abs(run("ddpm") - run("euler", None)))) > 0.01
 
 
 def edm_algorithm_1(denoise, x, sigmas):
@@ -230,17 +233,17 @@ class Counted:
         return self.denoise(x_t, level, conditions)
 
 
-@pytest.mark.parametrize(
-    ("name", "calls"),
-    [("euler", 3), ("heun", 5), ("dpmpp_2m", 3), ("ddpm", 3), ("ancestral", 3), ("edm_stochastic", 5)],
-)
-def test_without_jit_they_give_the_same_in_the_stated_number_of_evaluations(name, calls):
-    grid, x, key = grids.uniform(VpCosine(), 3), jnp.array([[0.3], [-1.0], [0.7], [1.1]]), jax.random.key(0)
+@pytest.mark.parametrize(("name", "calls"), [("heun", 3), ("dpmpp_2m_sde", 2)])
+def test_without_jit_they_give_the_same_in_the_stated_number_of_evaluations(monkeypatch, name, calls):
+    for module in (noise, samplers):
+        monkeypatch.setattr(module, "PATH_DEPTH", 2)
+    grid, x, key = grids.uniform(VpCosine(), 2), jnp.array([[0.3], [-1.0]]), jax.random.key(0)
     denoise = Counted(two_bumps(jnp.float32))
     with jax.disable_jit():
         plain = getattr(samplers, name)(denoise, x, grid, {}, key)
     assert denoise.calls == calls
-    np.testing.assert_allclose(compiled(name)(two_bumps(jnp.float32), x, grid, key), plain, rtol=1e-4, atol=1e-5)
+    jitted = jax.jit(lambda d, x, g, k: getattr(samplers, name)(d, x, g, {}, k))
+    np.testing.assert_allclose(jitted(two_bumps(jnp.float32), x, grid, key), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_trajectory_is_an_output():

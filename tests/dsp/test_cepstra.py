@@ -8,7 +8,6 @@ import scipy.fft
 
 from audiodiff import dsp
 
-
 dct, idct = jax.jit(dsp.dct), jax.jit(dsp.idct)
 
 

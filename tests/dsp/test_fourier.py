@@ -7,7 +7,6 @@ import pytest
 
 from audiodiff import dsp
 
-
 sinc_interpolate = jax.jit(dsp.sinc_interpolate)
 time_frequency_spread = jax.jit(dsp.time_frequency_spread)
 

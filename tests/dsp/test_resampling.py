@@ -31,8 +31,7 @@ def test_pass_band_tones_are_the_same_tones_at_the_new_rate(rate_in, rate_out, f
     with jax.enable_x64(True):
         y = np.asarray(resample(_tone(frequency, rate_in, n), rate_in, rate_out))
     expected = _tone(frequency, rate_out, len(y))
-    error_db = 20 * np.log10(np.abs(_inside(y - expected, rate_out)).max())
-    assert error_db < -90
+    assert np.abs(_inside(y - expected, rate_out)).max() < 10 ** (-90 / 20)
 
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(16000, 8000), (22050, 16000)])
@@ -40,7 +39,7 @@ def test_pass_band_tones_are_the_same_tones_at_the_new_rate(rate_in, rate_out, f
 def test_tones_above_the_new_half_rate_are_rejected(rate_in, rate_out, fraction):
     """They would appear at their alias; scipy's default lets the first through at -10 dB."""
     y = resample(_tone(fraction * rate_out / 2, rate_in, rate_in // 8).astype(np.float32), rate_in, rate_out)
-    assert 20 * np.log10(np.abs(_inside(y, rate_out)).max()) < -90
+    assert np.abs(_inside(y, rate_out)).max() < 10 ** (-90 / 20)
 
 
 def test_images_of_a_low_tone_are_rejected():
@@ -64,9 +63,9 @@ def test_band_limited_noise_equals_soxr_and_scipy(rate_in, rate_out):
     scipys = scipy.signal.resample_poly(x, rate_out // divisor, rate_in // divisor, window=("kaiser", 12.0))
     inside = slice(rate_out // 40, min(len(ours), len(theirs)) - rate_out // 40)
     scale = np.sqrt(np.mean(ours[inside] ** 2))
-    assert np.abs(ours - theirs[: len(ours)])[inside].max() < 1e-4 * scale
+    assert np.abs(ours[inside] - theirs[inside]).max() < 1e-4 * scale
     # scipy's filter is short and half way down at the edge itself: looser, but an independent witness.
-    assert np.sqrt(np.mean((ours - scipys)[inside] ** 2)) < 3e-2 * scale
+    assert np.sqrt(np.mean((ours[inside] - scipys[inside]) ** 2)) < 3e-2 * scale
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 100, 101])
@@ -87,7 +86,7 @@ def test_constants_and_batches():
 def test_gradient_equals_finite_differences():
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(0).normal(size=60))
-        check_grads(lambda x: dsp.resample(x, 3, 2), (x,), order=1, modes=["rev"])
+        check_grads(jax.jit(lambda x: dsp.resample(x, 3, 2)), (x,), order=1, modes=["rev"])
 
 
 def test_runs_without_jit():

@@ -1,0 +1,80 @@
+"""Train one tiny model and one tiny judge on generated sounds, for all tests of build/ to look at."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import pytest
+from command import plain
+
+from audiodiff.build.experiment import run_experiment
+from audiodiff.build.run import Run, load_run
+from configs import demo
+
+
+def tiny(arg: str) -> dict[str, Any]:
+    """Return the demo's config, or its judge's, at a size that trains in a moment."""
+    config = demo.get_config(arg)
+    config.data.size = 24
+    config.data.length_samples = 2048
+    config.training.update({"batch_size": 2, "total_steps": 2, "held_out_clips": 3, "devices": 1})
+    config.training.update({"save_every": 2, "evaluate_every": 2, "log_every": 1})
+    config.optimiser.warmup_steps = 0
+    if arg == "smoke":
+        config.network.update({"factors": (16,), "channels": (8,), "blocks": (1,), "attention_heads": (0,)})
+        config.network.embedding = 16
+    else:
+        config.network.widths = (8,)
+    return plain(config)
+
+
+@pytest.fixture(scope="session")
+def _configs() -> dict[str, dict[str, Any]]:
+    return {arg: tiny(arg) for arg in ("smoke", "judge_smoke")}
+
+
+@pytest.fixture
+def config(_configs) -> dict[str, Any]:
+    """Return a tiny model's config, free to be changed."""
+    return copy.deepcopy(_configs["smoke"])
+
+
+@pytest.fixture
+def judge_config(_configs) -> dict[str, Any]:
+    """Return a tiny judge's config, free to be changed."""
+    return copy.deepcopy(_configs["judge_smoke"])
+
+
+@pytest.fixture(scope="session")
+def workdir(tmp_path_factory, _configs) -> pathlib.Path:
+    """Return the workdir of a model that was trained for two steps."""
+    folder = tmp_path_factory.mktemp("runs") / "model"
+    run_experiment(_configs["smoke"], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judge_workdir(tmp_path_factory, _configs) -> pathlib.Path:
+    """Return the workdir of a judge that was trained for two steps."""
+    folder = tmp_path_factory.mktemp("runs") / "judge"
+    run_experiment(_configs["judge_smoke"], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(workdir) -> Run:
+    """Return the trained model."""
+    return load_run(workdir)
+
+
+@pytest.fixture(scope="session")
+def lively(run) -> Run:
+    """Return the model with weights moved about, so that all it is told makes a difference: two steps hardly do."""
+    leaves, tree = jax.tree.flatten(run.params)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    moved = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return dataclasses.replace(run, params=jax.tree.unflatten(tree, moved))

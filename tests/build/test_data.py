@@ -1,0 +1,158 @@
+"""Data sets by name: their splits, conditions and hash, and what is said where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from audiodiff.build.choices import ConfigError
+from audiodiff.build.data import DATA_VARIABLE, DataSets, make_data
+from audiodiff.data import InMemory, write_audio, write_manifest
+from audiodiff.data.layouts import scan_folder
+from configs import common
+
+RATE_HZ = 8000
+
+
+def section(**changes):
+    """Return the data section of a config, with changes."""
+    return {**dict(common.data().items()), "length_samples": 2000, **changes}
+
+
+def embedded(**changes):
+    return section(**{"name": "embedded", "size": 24, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Write twenty clips of two instruments, each at a level of its own."""
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        audio = rng.standard_normal(3000)
+        audio *= 10 ** (-(20 + index) / 20) / np.sqrt(np.mean(audio**2))
+        write_audio(tmp_path / "set" / ("flute" if index % 2 else "oboe") / f"{index}.wav", audio, RATE_HZ, "FLOAT")
+    return tmp_path / "set"
+
+
+def sizes(sets: DataSets) -> dict[str, int]:
+    return {split: len(source) for split, source in sets.splits.items()}
+
+
+def paths(source) -> set[str]:
+    return {source.describe(index) for index in range(len(source))}
+
+
+def test_generated_splits_are_other_clips_of_the_same_kind_and_the_same_every_time():
+    sets, again = make_data(embedded()), make_data(embedded())
+    assert sizes(sets) == {"train": 24, "validation": 192, "test": 192}
+    first = {name: source[0]["audio"] for name, source in sets.splits.items()}
+    assert first["train"].shape == (2000, 1)
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert np.abs(first[one] - first[other]).max() > 0.01
+    np.testing.assert_array_equal(first["test"], again.split("test")[0]["audio"])
+    assert sets.manifest_hash == again.manifest_hash != make_data(embedded(size=25)).manifest_hash
+    assert list(sets.split("train").conditions) == ["sound", "pitch"]
+
+
+def test_the_hash_is_of_the_clips_and_not_of_their_place(folder, tmp_path):
+    before = make_data(section(name="folder", root=str(folder))).manifest_hash
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "set")
+    assert make_data(section(name="folder", root=str(moved))).manifest_hash == before
+    (moved / "oboe" / "0.wav").rename(moved / "flute" / "0.wav")
+    assert make_data(section(name="folder", root=str(moved))).manifest_hash != before
+
+
+def test_held_out_files_are_a_share_of_all_and_the_same_for_anybody(folder, tmp_path):
+    config = section(name="folder", root=str(folder), held_out_share=0.2)
+    sets = make_data(config)
+    train, held_out, everything = (paths(sets.split(name)) for name in ("train", "validation", "all"))
+    assert len(held_out) == 4 and len(train) == 16 and train | held_out == everything
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "set")
+    elsewhere = make_data({**config, "root": str(moved)})
+    assert {pathlib.Path(path).name for path in paths(elsewhere.split("validation"))} == {
+        pathlib.Path(path).name for path in held_out
+    }
+
+
+def test_official_splits_and_chosen_conditions(tmp_path):
+    for digit in range(7):
+        write_audio(tmp_path / f"{digit}_ann_{digit}.wav", np.full(100, 0.5), RATE_HZ)
+    sets = make_data(section(root=str(tmp_path), validation_indices=(5,), conditions=("digit",)))
+    assert sizes(sets) == {"all": 7, "test": 5, "validation": 1, "train": 1}
+    assert list(sets.split("all").conditions) == ["digit"]
+
+
+def test_a_manifest_with_splits_keeps_them(folder):
+    path = folder / "manifest.jsonl"
+    clips = tuple(
+        dataclasses.replace(clip, split="test" if index < 3 else "train")
+        for index, clip in enumerate(scan_folder(folder).clips)
+    )
+    write_manifest(path, dataclasses.replace(scan_folder(folder), clips=clips))
+    config = section(name="manifest", root=str(path))
+    assert sizes(make_data(config)) == {"all": 20, "test": 3, "train": 17}
+    with pytest.raises(ConfigError, match="the set has splits of its own, test, train: drop held_out_share"):
+        make_data({**config, "held_out_share": 0.2})
+
+
+def test_a_derived_condition_is_measured_on_the_clip_itself(folder):
+    """Training clips are all brought to one level: the level that they had can still be told to the network."""
+    sets = make_data(section(name="folder", root=str(folder), conditions=("label", "level_dbfs")))
+    source = sets.split("all")
+    assert list(source.conditions) == ["label", "level_dbfs"] and source.conditions["level_dbfs"].kind == "number"
+    for index in range(len(source)):
+        written = int(pathlib.Path(source.describe(index)).stem)
+        assert source[index]["level_dbfs"] == pytest.approx(-(20 + written), abs=1e-3)
+        assert source.conditions["label"].vocabulary[source[index]["label"]] == ("flute" if written % 2 else "oboe")
+
+
+def test_memory_is_the_default_and_can_be_declined(folder):
+    config = section(name="folder", root=str(folder))
+    assert isinstance(make_data(config).split("all"), InMemory)
+    assert not isinstance(make_data({**config, "in_memory": False}).split("all"), InMemory)
+
+
+def test_a_set_lies_in_its_folder_below_the_variable(tmp_path, monkeypatch):
+    write_audio(tmp_path / "fsdd" / "recordings" / "7_theo_9.wav", np.full(100, 0.5), RATE_HZ)
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    assert len(make_data(section()).split("train")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "fsd"}, "unknown data 'fsd'; choose one of fsdd, "),
+        ({}, f"data 'fsdd' has no root: give --config.data.root=DIR, or set {DATA_VARIABLE} to the folder .* fsdd/"),
+        ({"name": "folder"}, "data 'folder' has no root: give --config.data.root=DIR$"),
+        ({"root": "/nowhere"}, "data 'fsdd': /nowhere: no such folder"),
+        ({"name": "manifest", "root": "/nowhere.csv"}, "no manifest at /nowhere.csv"),
+        ({"validation_index": 5, "root": "/nowhere"}, "takes no 'validation_index'; it takes validation_indices"),
+        ({"name": "embedded"}, "data 'embedded' has data.size None: give the number of clips"),
+        ({"name": "embedded", "size": 24, "rate_hz": 0}, "rate_hz is 0; give at least 8000"),
+        ({"name": "embedded", "size": 24, "channels": 2}, "data 'embedded' has 1 channel.s., data.channels 2"),
+        ({"name": "embedded", "size": 24, "conditions": ("sond",)}, "unknown condition 'sond'; choose one of sound, "),
+        ({"name": "embedded", "size": 24, "sounds": ("oboe",)}, "unknown sound 'oboe'"),
+        ({"length_samples": 0}, "data: length_samples is 0; give at least 1"),
+        ({"crop": "middle"}, "unknown crop 'middle'"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_sentence(monkeypatch, changes, said):
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match=said):
+        make_data(section(**changes))
+
+
+def test_what_the_files_cannot_give_is_told_too(folder):
+    config = section(name="folder", root=str(folder))
+    with pytest.raises(ConfigError, match="unknown condition 'labl'; choose one of label, level_dbfs"):
+        make_data({**config, "conditions": ("labl",)})
+    with pytest.raises(ConfigError, match="unknown split 'train'; choose one of all"):
+        make_data(config).split("train")
+    with pytest.raises(ConfigError, match="held_out_share 0.01 leaves one part of 20 files empty"):
+        make_data({**config, "held_out_share": 0.01})
+    with pytest.raises(ValueError, match="rate_hz is 0; give the model's sample rate"):
+        make_data({**config, "rate_hz": 0})

@@ -1,0 +1,141 @@
+"""An experiment begins, goes on and ends in its workdir, and what it cannot be leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import optax
+import pytest
+
+from audiodiff.build import experiment
+from audiodiff.build.choices import ConfigError
+from audiodiff.build.data import make_data
+from audiodiff.build.experiment import HELD_OUT_RATIOS, Samples, run_experiment
+from audiodiff.build.run import load_run
+from audiodiff.training import WorkdirError, read_config, read_metrics
+from audiodiff.training.state import init_state
+
+
+class Stop(Exception):
+    """Stand in for a fault in the middle of a run."""
+
+
+def test_a_run_writes_what_others_need(workdir, config):
+    assert read_config(workdir) == json.loads(json.dumps(config))
+    names = set().union(*read_metrics(workdir))
+    assert {"train/mse", "held_out/mse", "held_out/noise/0.3-1"} <= names
+    assert json.loads((workdir / "statistics.json").read_text())["clips"] == 24
+
+
+def test_a_finished_run_has_nothing_to_do(workdir, config):
+    before = (workdir / "metrics.jsonl").read_bytes()
+    result = run_experiment(config, workdir)
+    assert result.finished and "has finished its 2 steps: nothing to do" in result.message
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_workdir_of_another_config_is_refused_and_left_alone(workdir, config):
+    files = {path: path.read_bytes() for path in workdir.glob("*.json")}
+    config["optimiser"]["learning_rate"] = 0.5
+    with pytest.raises(WorkdirError, match=r"belongs to another config: optimiser.learning_rate: 0.002 -> 0.5; take"):
+        run_experiment(config, workdir)
+    assert {path: path.read_bytes() for path in workdir.glob("*.json")} == files
+
+
+def test_a_changed_manifest_is_refused(workdir, config, tmp_path, monkeypatch):
+    copied = shutil.copytree(workdir, tmp_path / "run")
+    sets = make_data(config["data"])
+    monkeypatch.setattr(experiment, "make_data", lambda section: dataclasses.replace(sets, manifest_hash="another"))
+    with pytest.raises(ConfigError, match="manifest is another and .* was trained on embedded-24: point data.root"):
+        run_experiment(config, copied)
+    assert (copied / "config.json").exists() and (copied / "model.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "said"),
+    [
+        ("network", {"name": "unet"}, "unknown network 'unet'; choose one of unet1d, "),
+        ("optimiser", {"name": "adam"}, "optimiser: optimiser='adam' is unknown"),
+        ("optimiser", {"betas": 1}, "optimiser: .*'betas'"),
+        ("training", {"ema_choice": "long"}, "unknown ema_choice 'long'; choose one of short"),
+        ("training", {"ema": {"short": ("constnt", 0.9)}}, "unknown ema kind 'constnt'; choose one of constant, power"),
+        ("training", {"microbatches": 3}, "microbatches=3 must divide the batch size 2"),
+        ("data", {"held_out_split": "tset"}, "unknown split 'tset'; choose one of test, "),
+        ("data", {"rate_hz": 0}, "rate_hz is 0"),
+    ],
+)
+def test_what_fails_before_the_first_step_leaves_the_workdir_to_the_mended_config(
+    config, tmp_path, section, change, said
+):
+    wrong = copy.deepcopy(config)
+    wrong[section].update(change)
+    with pytest.raises(ValueError, match=said):
+        run_experiment(wrong, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.json"))
+
+
+def test_what_fails_after_it_keeps_the_workdir(config, tmp_path, monkeypatch):
+    def fault(*arguments):
+        raise Stop
+
+    monkeypatch.setattr(experiment.HeldOut, "__call__", fault)
+    with pytest.raises(Stop):
+        run_experiment(config, tmp_path)
+    assert read_config(tmp_path) == json.loads(json.dumps(config))
+
+
+def test_an_unknown_task_is_told(config, tmp_path):
+    with pytest.raises(ConfigError, match="unknown task 'juge'; choose one of judge, diffusion"):
+        run_experiment({**config, "task": "juge"}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_overfitting_is_a_run_of_its_own_with_conditions_always_there(workdir, config):
+    with pytest.raises(WorkdirError, match="overfit_batch: absent -> true"):
+        run_experiment(config, workdir, overfit_batch=True)
+    sets, facts = make_data(config["data"]), load_run(workdir).facts
+    plain, _ = experiment.TASKS["diffusion"](config, sets, facts, workdir)
+    overfit, _ = experiment.TASKS["diffusion"]({**config, "overfit_batch": True}, sets, facts, workdir)
+    assert (plain.drop_probability, overfit.drop_probability) == (0.1, 0.0)
+
+
+def test_every_held_out_clip_is_heard_at_every_level_and_what_fills_up_counts_for_nothing(config):
+    config["training"]["batch_size"] = 4
+    batches = experiment._held_out(config, make_data(config["data"]), repeats=len(HELD_OUT_RATIOS))
+    rows = [
+        (int(index), int(draw) % len(HELD_OUT_RATIOS))
+        for batch in batches
+        for index, draw, weight in zip(batch["index"], batch["draw"], batch["weight"], strict=True)
+        if weight
+    ]
+    clips = {index for index, _ in rows}
+    assert len(clips) == config["training"]["held_out_clips"] and {0, 191} <= clips, "from the first to the last"
+    assert sorted(rows) == [(clip, level) for clip in sorted(clips) for level in range(len(HELD_OUT_RATIOS))]
+    assert {batch["audio"].shape for batch in batches} == {(4, 2048)}
+
+
+class Recorder:
+    """Take what a hook writes."""
+
+    def __init__(self):
+        self.seen: list[tuple] = []
+
+    def __getattr__(self, kind):
+        return lambda step, name, *rest: self.seen.append((kind, name, *rest))
+
+
+def test_the_clips_to_watch_are_named_turned_down_and_never_nan(run, config, monkeypatch):
+    loud = np.array([[3.0, -1.5, 0.0, 0.0] * 512, [np.nan] * 2048], np.float32)
+    monkeypatch.setattr("audiodiff.build.run.Run.sample", lambda self, keys, prompts: loud)
+    config["training"]["watch_clips"] = 2
+    hook = Samples(run.workdir, config, run.model, {"sound": np.array([0, 3]), "pitch": np.array([7, 0])})
+    writer = Recorder()
+    hook(init_state(run.params, optax.identity(), {"short": lambda n: n}), 0, writer)
+    (audio, picture, text) = writer.seen
+    assert audio[:2] == ("audio", "samples/ah_B3_0") and picture[:2] == ("image", "samples/ah_B3_0")
+    np.testing.assert_allclose(audio[2], loud[0] / 3)
+    assert text == ("text", "samples/pluck_A2_1", "This clip is not finite.")

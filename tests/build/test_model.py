@@ -1,0 +1,133 @@
+"""Facts are measured once, saved, and checked; models and judges are what the config and the facts say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiodiff.build.choices import ConfigError
+from audiodiff.build.model import (
+    FACTS_FILE,
+    Facts,
+    judge_classes,
+    make_judge,
+    make_mel,
+    make_model,
+    make_representation,
+    measure_facts,
+)
+from audiodiff.data import ArraySource, ConditionInfo, Preparation
+from audiodiff.objectives.classification import REJECT
+
+FACTS = Facts(
+    rate_hz=8000,
+    channels=1,
+    length_samples=2048,
+    sigma_data=0.05,
+    mean=0.001,
+    conditions={"sound": ConditionInfo("label", ("ah", "ee")), "level_dbfs": ConditionInfo("number")},
+    manifest_hash="0123456789abcdef",
+)
+
+
+def test_facts_come_back_as_they_were_saved(tmp_path):
+    FACTS.save(tmp_path)
+    assert Facts.load(tmp_path) == FACTS
+
+
+def test_lost_and_damaged_facts_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no model.json: no run was started there; train first"):
+        Facts.load(tmp_path)
+    for damage in ("{", "[]", json.dumps({"rate_hz": 8000}), json.dumps({"conditions": {}, "unknown": 1})):
+        (tmp_path / FACTS_FILE).write_text(damage)
+        with pytest.raises(ConfigError, match=f"{FACTS_FILE} is damaged"):
+            Facts.load(tmp_path)
+
+
+def test_other_data_are_refused_by_their_hash(tmp_path):
+    FACTS.check_data("0123456789abcdef", tmp_path)
+    with pytest.raises(ConfigError, match="manifest is fedcba and .* was trained on 0123456789abcdef: point data.root"):
+        FACTS.check_data("fedcba", tmp_path)
+
+
+def test_sigma_data_is_of_the_array_that_diffuses():
+    """One clip at full length and one at half, brought to one level; pre-emphasis is a difference of neighbours."""
+    rng = np.random.default_rng(0)
+    clips = [rng.standard_normal(512), 3 * rng.standard_normal(256)]
+    levelled = np.zeros((2, 512))
+    for row, clip in zip(levelled, clips, strict=True):
+        row[: len(clip)] = clip * 0.1 / np.sqrt(np.mean(clip**2))
+    filtered = levelled - 0.9 * np.pad(levelled, [(0, 0), (1, 0)])[:, :-1]
+    representation = make_representation({"name": "waveform", "preemphasis": 0.9}, channels=1)
+    source = ArraySource([clip[:, None] for clip in clips], 8000)
+    facts, statistics = measure_facts(source, Preparation(512, -20.0, "start"), representation.encode, "hash")
+    assert facts.sigma_data == pytest.approx(filtered.std(), rel=1e-5) == statistics.sigma_data
+    assert (facts.rate_hz, facts.channels, facts.length_samples, facts.manifest_hash) == (8000, 1, 512, "hash")
+
+
+def test_levels_of_training_are_in_units_of_the_facts(config):
+    """The middle level of log_normal with mean ln 2 is twice the data's own scale, whatever it is."""
+    config["objective"]["levels"] = {"name": "log_normal", "mean": float(np.log(2.0)), "std": 1.0}
+    config["conditions"] = ("sound",)
+    for sigma_data in (0.05, 3.0):
+        model = make_model(config, dataclasses.replace(FACTS, sigma_data=sigma_data))
+        middle = model.objective.levels(jnp.array([0.5]))
+        np.testing.assert_allclose(middle.sigma / middle.alpha, 2 * sigma_data, rtol=1e-5)
+        assert model.objective.sigma_data == pytest.approx(sigma_data)
+        assert model.objective.conditions == ("sound",)
+
+
+def test_a_judge_has_a_class_more_than_labels(judge_config):
+    judge = make_judge(judge_config, FACTS)
+    assert judge.heads == (("sound", 3),)
+    assert judge_classes(FACTS, "sound") == ("ah", "ee", REJECT)
+
+
+@pytest.mark.parametrize(
+    ("facts", "conditions", "said"),
+    [
+        (FACTS, ("level_dbfs",), "condition 'level_dbfs' is a number, and a judge tells labels apart"),
+        (FACTS, ("sond",), "unknown condition 'sond'; choose one of sound, level_dbfs"),
+        (dataclasses.replace(FACTS, channels=2), ("sound",), "the data have 2 channels and a judge listens to one"),
+    ],
+)
+def test_what_no_judge_can_hear_is_told(judge_config, facts, conditions, said):
+    with pytest.raises(ConfigError, match=said):
+        make_judge({**judge_config, "conditions": conditions}, facts)
+
+
+def test_what_no_model_can_be_is_told(config):
+    with pytest.raises(ConfigError, match="unknown condition 'pitch'; choose one of "):
+        make_model(config, FACTS)
+    config["conditions"] = ()
+    config["objective"]["drop_probabilty"] = 0.5
+    with pytest.raises(ConfigError, match="objective takes no 'drop_probabilty'; it takes drop_probability, "):
+        make_model(config, FACTS)
+    with pytest.raises(ConfigError, match="unknown representation 'wavform'; choose one of waveform"):
+        make_representation({"name": "wavform"}, channels=1)
+
+
+def test_a_mel_preset_fits_the_rate_it_is_used_at():
+    hifigan = make_mel({"name": "hifigan"}, 22_050)
+    assert (hifigan.fmax_hz, hifigan.bands, hifigan.stft.hop_samples) == (8000.0, 80, 256)
+    narrow = make_mel({"name": "hifigan", "hop_samples": 64, "bands": 20}, 8000)
+    assert (narrow.rate_hz, narrow.fmax_hz, narrow.bands) == (8000, 4000.0, 20)
+    assert (narrow.stft.hop_samples, narrow.stft.fft_samples) == (64, hifigan.stft.fft_samples)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"name": "hifigan", "hop_samples": 0}, "mel 'hifigan': .*hop_samples is 0"),
+        ({"name": "hifigan", "bands": 0}, "mel 'hifigan': .*bands"),
+        ({"name": "hifigan", "hop": 64}, "mel 'hifigan' takes no 'hop'; it takes hop_samples, "),
+        ({"name": "hifgan"}, "unknown mel preset 'hifgan'; choose one of hifigan, "),
+    ],
+)
+def test_an_impossible_mel_is_told(config, said):
+    with pytest.raises(ConfigError, match=said):
+        make_mel(config, 22_050)

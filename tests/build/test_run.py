@@ -1,0 +1,176 @@
+"""A trained run speaks for itself from Python: the same key gives the same clip, and what is wrong is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import audiodiff
+from audiodiff import prng
+from audiodiff.build.choices import ConfigError
+from audiodiff.build.run import hash_weights, load, load_judge, load_run
+from audiodiff.data import ConditionInfo
+from audiodiff.data.embedded import PITCHES, SOUNDS
+from audiodiff.training import CheckpointError, WorkdirError
+
+KEY = jax.random.key(7)
+ASKED = {"sound": ["pluck", "kick"], "pitch": ["A2", "B3"]}
+
+
+@pytest.fixture(scope="module")
+def clips(lively) -> np.ndarray:
+    return lively.sample(KEY, ASKED)
+
+
+def test_a_run_knows_what_it_was_trained_on(run):
+    assert run.step == 2 and run.facts.rate_hz == 8000
+    assert run.vocabularies == {"sound": SOUNDS, "pitch": PITCHES}
+
+
+def test_the_same_key_is_the_same_clip_and_another_key_another(lively, clips):
+    assert clips.shape == (2, 2048) and clips.dtype == np.float32 and np.isfinite(clips).all()
+    np.testing.assert_array_equal(lively.sample(KEY, ASKED), clips)
+    other = lively.sample(jax.random.key(8), ASKED)
+    assert np.abs(other - clips).max(axis=1).min() > 1e-3
+
+
+def test_clips_of_one_key_differ_from_each_other(lively):
+    same = lively.sample(KEY, {"sound": ["pluck", "pluck"], "pitch": "A2"})
+    assert np.abs(same[0] - same[1]).max() > 1e-3
+
+
+def test_a_label_is_its_index_and_one_value_is_for_all(lively, clips):
+    """By name, by index, as an array, or once for both clips: the same audio."""
+    indices = {"sound": np.array([SOUNDS.index("pluck"), SOUNDS.index("kick")]), "pitch": [0, 7]}
+    np.testing.assert_array_equal(lively.sample(KEY, indices), clips)
+    twice = lively.sample(KEY, {"sound": ["pluck", "pluck"], "pitch": ["A2", "A2"]})
+    np.testing.assert_array_equal(lively.sample(KEY, {"sound": ["pluck", "pluck"], "pitch": "A2"}), twice)
+    np.testing.assert_array_equal(twice[0], clips[0])
+    assert np.abs(twice[1] - clips[1]).max() > 1e-4, "another sound of the same noise"
+
+
+def test_one_key_a_clip_is_what_one_key_derives(lively, clips):
+    keys = prng.per_example(KEY, jnp.arange(2))
+    np.testing.assert_array_equal(lively.sample(keys, ASKED), clips)
+    np.testing.assert_array_equal(lively.sample(keys, {"sound": "kick", "pitch": "B3"})[1], clips[1])
+    swapped = lively.sample(keys[::-1], {name: values[::-1] for name, values in ASKED.items()})
+    np.testing.assert_allclose(swapped[::-1], clips, atol=1e-5)
+
+
+def test_the_config_decides_unless_something_else_is_asked(lively, clips):
+    np.testing.assert_array_equal(lively.sample(KEY, ASKED, steps=3, sampler="dpmpp_2m", guidance=1.5), clips)
+    for change in ({"steps": 2}, {"sampler": "euler"}, {"guidance": 8.0}):
+        assert np.abs(lively.sample(KEY, ASKED, **change) - clips).max() > 1e-6, change
+
+
+def test_options_belong_to_the_sampler_of_the_config(run):
+    config = {**run.config, "sampler": {**run.config["sampler"], "name": "ddim", "options": {"eta": 1.0}}}
+    own = dataclasses.replace(run, config=config)
+    assert own.settings()["options"] == own.settings(sampler="ddim")["options"] == {"eta": 1.0}
+    assert own.settings(sampler="heun", steps=5) | {"grid": 0} == {
+        **config["sampler"],
+        "name": "heun",
+        "options": {},
+        "steps": 5,
+        "grid": 0,
+    }
+
+
+def test_another_length_may_be_asked(run):
+    assert run.sample(KEY, {"sound": "ah", "pitch": "A2"}, length_samples=1000).shape == (1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ({"sound": "pluk", "pitch": "A2"}, "unknown value of condition 'sound' 'pluk'; choose one of pluck, "),
+        ({"sound": 12, "pitch": "A2"}, "condition 'sound' is 12: its labels have the indices 0 to 11"),
+        ({"sound": -1, "pitch": "A2"}, "condition 'sound' is -1: its labels have the indices 0 to 11"),
+        ({"sound": "pluck"}, "condition 'pitch' is missing; this model takes sound, pitch"),
+        ({"sound": "pluck", "picth": "A2"}, "unknown condition 'picth'; choose one of pitch, sound"),
+        ({"sound": ["pluck"] * 3, "pitch": ["A2"] * 2}, "condition 'pitch' has 2 values for 3 clips: give 1 or 3"),
+    ],
+)
+def test_wrong_conditions_are_told(run, conditions, said):
+    with pytest.raises(ConfigError, match=said):
+        run.sample(KEY, conditions)
+
+
+def test_wrong_settings_are_told(run):
+    with pytest.raises(ConfigError, match="unknown sampler 'hein'; choose one of heun, "):
+        run.sample(KEY, ASKED, sampler="hein")
+    with pytest.raises(ConfigError, match="steps is 0 but a sampler needs at least 1"):
+        run.sample(KEY, ASKED, steps=0)
+    with pytest.raises(ConfigError, match="length_samples is 0: give at least 1"):
+        run.sample(KEY, ASKED, length_samples=0)
+    with pytest.raises(ConfigError, match="condition 'sound' has 2 values for 3 clips"):
+        run.sample(jax.random.split(KEY, 3), ASKED)
+
+
+def test_guidance_needs_an_unconditional_estimate(run):
+    objective = dataclasses.replace(run.model.objective, drop_probability=0.0)
+    certain = dataclasses.replace(run, model=dataclasses.replace(run.model, objective=objective))
+    with pytest.raises(ConfigError, match="guidance is 1.5, and this model was trained with drop_probability 0"):
+        certain.sample(KEY, ASKED)
+
+
+def test_numbers_are_conditions_too(run):
+    facts = dataclasses.replace(run.facts, conditions={"level_dbfs": ConditionInfo("number")})
+    objective = dataclasses.replace(run.model.objective, conditions=("level_dbfs",))
+    model = dataclasses.replace(run.model, facts=facts, objective=objective)
+    loud = dataclasses.replace(run, model=model)
+    values = loud.encode_conditions({"level_dbfs": ["-20", -30.5]})["level_dbfs"]
+    np.testing.assert_allclose(values, [-20, -30.5])
+    assert loud.vocabularies == {} and loud.conditions == ("level_dbfs",)
+    with pytest.raises(ConfigError, match="condition 'level_dbfs' is 'loud': give a number"):
+        loud.encode_conditions({"level_dbfs": "loud"})
+
+
+def test_names_come_in_the_order_of_the_data_set(run):
+    objective = dataclasses.replace(run.model.objective, conditions=("pitch", "sound"))
+    turned = dataclasses.replace(run, model=dataclasses.replace(run.model, objective=objective))
+    assert list(turned.vocabularies) == ["sound", "pitch"]
+
+
+def test_averaged_weights_are_loaded_unless_others_are_asked(workdir, run):
+    assert audiodiff.load(workdir).weights_hash == run.weights_hash == load(workdir, ema="short").weights_hash
+    assert load(workdir, ema=None).weights_hash != run.weights_hash
+
+
+def test_what_cannot_be_loaded_is_told(workdir, judge_workdir, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no config.json: it is not the folder of a run"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint of step 1: the newest is of step 2"):
+        load(workdir, step=1)
+    with pytest.raises(CheckpointError, match="holds no moving average 'long': it holds short"):
+        load(workdir, ema="long")
+    with pytest.raises(ConfigError, match="holds a judge, which generates nothing"):
+        load_run(judge_workdir)
+    with pytest.raises(ConfigError, match="holds a model, which judges nothing"):
+        load_judge(workdir)
+    begun = tmp_path / "begun"
+    shutil.copytree(workdir, begun, ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint: train there first"):
+        load(begun)
+    (begun / "config.json").write_text("{")
+    with pytest.raises(WorkdirError, match="config.json is damaged"):
+        load(begun)
+
+
+def test_a_judge_names_its_classes(judge_workdir):
+    judge = load_judge(judge_workdir)
+    assert judge.classes == {"sound": (*SOUNDS, "reject")} and judge.rate_hz == 8000
+    assert load_judge(judge_workdir).weights_hash == judge.weights_hash
+
+
+def test_the_hash_is_of_the_weights_and_their_places():
+    one = {"a": {"kernel": np.zeros(3, np.float32)}, "b": np.ones(2, np.float32)}
+    same = {"b": jnp.ones(2), "a": {"kernel": jnp.zeros(3)}}
+    assert hash_weights(one) == hash_weights(same) and len(hash_weights(one)) == 16
+    assert hash_weights({**one, "b": np.array([1, 1 + 1e-7], np.float32)}) != hash_weights(one)
+    assert hash_weights({"a": one["a"], "c": one["b"]}) != hash_weights(one)

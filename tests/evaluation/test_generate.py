@@ -1,0 +1,121 @@
+"""Hold generation against Gaussians, whose samples, guided and not, have known moments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from audiodiff import prng
+from audiodiff.diffusion import grids, samplers
+from audiodiff.diffusion.levels import LogNormal
+from audiodiff.diffusion.parameterisations import X0
+from audiodiff.evaluation.generate import generate
+from audiodiff.objectives.diffusion import DiffusionObjective
+from audiodiff.representations import Waveform
+
+DEVIATION, NULL_MEAN = 0.5, -0.2
+GRID = grids.karras(20, 0.01, 300.0)
+PLAIN = {"scale": 1.0, "sigma_low": 0.0, "sigma_high": float("inf"), "rescale": 0.0}
+HEUN = samplers.heun
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """Estimate x_0 of N(mean of the label, DEVIATION^2), on alpha = 1: parameters are the means by label."""
+
+    def encode(self, params, conditions, present=None):
+        mean = params["means"][conditions["label"]]
+        keep = jnp.ones(mean.shape, bool) if present is None else present["label"]
+        return {"global": jnp.where(keep, mean, NULL_MEAN)}
+
+    def __call__(self, params, scaled, c_noise, conditions):
+        sigma = jnp.exp(4 * c_noise)[:, None, None]
+        x, mean = scaled * jnp.sqrt(DEVIATION**2 + sigma**2), conditions["global"][:, None, None]
+        return mean + DEVIATION**2 / (DEVIATION**2 + sigma**2) * (x - mean)
+
+
+OBJECTIVE = DiffusionObjective(Exact(), LogNormal(), DEVIATION, 4, parameterisation=X0, conditions=("label",))
+PARAMS = {"network": {"means": jnp.array([0.0, 1.0, -3.0])}}
+
+
+def keys(count, seed=0):
+    return prng.per_example(jax.random.key(seed), jnp.arange(count))
+
+
+def sample(keys, labels, guidance=PLAIN, *, objective=OBJECTIVE, params=PARAMS, grid=GRID, **options):
+    settings = {"sampler": HEUN, "length_samples": 2048, "guided": False, **options}
+    conditions = {"label": jnp.asarray(labels)}
+    return np.asarray(generate(objective, params, keys, conditions, grid, guidance, **settings))
+
+
+@pytest.mark.parametrize("sampler", [HEUN, samplers.dpmpp_2m_sde], ids=["heun", "dpmpp_2m_sde"])
+def test_samples_of_an_exact_denoiser_have_the_mean_and_deviation_of_the_data(sampler):
+    audio = sample(keys(6), [0, 1, 2, 0, 1, 2], sampler=sampler)
+    assert audio.shape == (6, 2048)
+    np.testing.assert_allclose(audio.mean(axis=1), [0, 1, -3, 0, 1, -3], atol=5 * DEVIATION / 2048**0.5)
+    np.testing.assert_allclose(audio.std(), np.hypot(DEVIATION, np.std([0, 1, -3])), rtol=0.03)
+    np.testing.assert_allclose(audio.std(axis=1), DEVIATION, rtol=0.1)
+
+
+@pytest.mark.parametrize("sampler", [HEUN, samplers.dpmpp_2m_sde], ids=["heun", "dpmpp_2m_sde"])
+def test_a_clip_is_the_same_alone_and_in_any_batch(sampler):
+    make = functools.partial(sample, sampler=sampler, length_samples=100)
+    labels = np.array([0, 1, 2, 1])
+    together = make(keys(4), labels)
+    order = np.array([2, 0, 3, 1])
+    np.testing.assert_allclose(make(keys(4)[order], labels[order]), together[order], atol=1e-5)
+    np.testing.assert_allclose(make(keys(4)[2:3], labels[2:3])[0], together[2], atol=1e-5)
+    assert np.abs(np.corrcoef(together)[np.triu_indices(4, 1)]).max() < 0.5
+
+
+def test_guidance_of_one_equals_no_guidance():
+    labels = [1, 2]
+    np.testing.assert_allclose(sample(keys(2), labels, guided=True), sample(keys(2), labels), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.5])
+def test_guidance_moves_the_mean_away_from_the_null_by_its_scale(scale):
+    """Between Gaussians of one deviation the guided estimate is that of the mean null + w (mean - null), exactly."""
+    audio = sample(keys(3), [0, 1, 2], PLAIN | {"scale": scale}, guided=True)
+    expected = NULL_MEAN + scale * (np.array([0.0, 1.0, -3.0]) - NULL_MEAN)
+    np.testing.assert_allclose(audio.mean(axis=1), expected, atol=0.06)
+    np.testing.assert_allclose(audio.std(axis=1), DEVIATION, rtol=0.1)
+
+
+def test_guidance_acts_inside_its_interval_alone():
+    outside = PLAIN | {"scale": 5.0, "sigma_low": 1e3}
+    np.testing.assert_allclose(sample(keys(2), [1, 2], outside, guided=True), sample(keys(2), [1, 2]), atol=1e-5)
+
+
+def test_only_shapes_steps_and_samplers_compile_anew():
+    """Weights, keys, labels, sigma_data, guidance and levels are arguments: one program serves them all."""
+    make = functools.partial(sample, length_samples=33, guided=True)
+    make(keys(2), [0, 1])
+    compiled = generate._cache_size()
+    make(keys(2, seed=7), [2, 0])
+    make(keys(2), [0, 1], PLAIN | {"scale": 3.0, "sigma_high": 2.0, "rescale": 0.7})
+    make(keys(2), [0, 1], params={"network": {"means": jnp.array([5.0, 6.0, 7.0])}})
+    make(keys(2), [0, 1], grid=grids.karras(20, 0.1, 5.0))
+    make(keys(2), [0, 1], objective=dataclasses.replace(OBJECTIVE, sigma_data=0.3))
+    assert generate._cache_size() == compiled
+    make(keys(2), [0, 1], grid=grids.karras(3, 0.1, 5.0))
+    assert generate._cache_size() == compiled + 1
+
+
+def test_what_was_sampled_is_decoded_by_the_representation():
+    emphasised = dataclasses.replace(OBJECTIVE, representation=Waveform(preemphasis=0.9))
+    x, audio = (sample(keys(2), [0, 1], objective=one, length_samples=200) for one in (OBJECTIVE, emphasised))
+    np.testing.assert_allclose(audio, scipy.signal.lfilter([1], [1, -0.9], x), atol=1e-4)
+
+
+def test_several_channels_stay_a_last_axis():
+    stereo = dataclasses.replace(OBJECTIVE, representation=Waveform(channels=2))
+    audio = sample(keys(2), [0, 1], objective=stereo, length_samples=300)
+    assert audio.shape == (2, 300, 2)
+    assert abs(np.corrcoef(audio[0].T)[0, 1]) < 0.5

@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from audiodiff.networks.conditions import ConditionSpec
+from audiodiff.networks.layers import conv1d
+from audiodiff.networks.unet1d import UNet1d, from_blocks, to_blocks
+
+RNG = np.random.default_rng(0)
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compile in a third of the time: here compiling takes longest, and what runs is small."""
+SMALL = UNet1d((4, 2), (8, 12), (1, 1), (0, 0), embedding=8)
+CONDITIONED = UNet1d(
+    (4, 2),
+    (8, 12),
+    (1, 1),
+    (0, 2),
+    embedding=8,
+    conditions=(
+        ConditionSpec("digit", "label", 3),
+        ConditionSpec("level", "number"),
+        ConditionSpec("mel", "frames", 2),
+        ConditionSpec("text", "tokens", 5),
+    ),
+)
+RAW = {
+    "digit": np.array([0, 2]),
+    "level": np.array([0.1, 0.9], np.float32),
+    "mel": RNG.normal(size=(2, 7, 2)).astype(np.float32),
+    "text": np.array([[1, 4, 0], [2, 3, -1]]),
+}
+
+
+def shapes(network, time=16, channels=1, raw=None):
+    """Return the shapes of the parameters."""
+    x = jnp.zeros((2, time, channels))
+    return jax.eval_shape(
+        lambda key: network.init({"params": key}, x, jnp.zeros(2), raw or {}, method="init_all"), jax.random.key(0)
+    )
+
+
+def randomised(network, **arguments):
+    """Return parameters none of which is zero, of about the scale that keeps variance: what begins at zero is awake."""
+    return jax.tree.map(
+        lambda leaf: (RNG.normal(size=leaf.shape) / math.sqrt(max(leaf.size / leaf.shape[-1], 1))).astype(np.float32),
+        shapes(network, **arguments),
+    )
+
+
+def noise(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+# --- lengths
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("time", [1, 2, 7, 8, 9, 40, 1001])
+def test_the_output_is_as_long_as_the_input_whatever_the_length(time, channels):
+    params = shapes(SMALL, channels=channels)
+    y = jax.eval_shape(SMALL.apply, params, jnp.zeros((3, time, channels)), jnp.zeros(3), {})
+    assert y.shape == (3, time, channels)
+
+
+def test_a_length_between_multiples_is_padded_with_silence_and_cropped():
+    params, x, c_noise = randomised(CONDITIONED, raw=RAW), noise(2, 28, 1), noise(2)
+    mel = noise(2, 7, 2)  # one frame a hop: it belongs to the sound and not to what is padded
+
+    @quick
+    def run(x, mel):
+        return CONDITIONED.apply(params, x, c_noise, CONDITIONED.apply(params, {**RAW, "mel": mel}, method="encode"))
+
+    longer = run(np.pad(x, ((0, 0), (0, 4), (0, 0))), np.concatenate([mel, mel[:, -1:]], axis=1))
+    assert np.std(longer) > 0.1
+    np.testing.assert_allclose(run(x, mel), longer[:, :28], atol=1e-5)
+
+
+def test_a_strict_network_names_the_nearest_legal_lengths():
+    strict = SMALL.clone(strict=True)
+    params = shapes(SMALL)
+    assert jax.eval_shape(strict.apply, params, jnp.zeros((1, 24, 1)), jnp.zeros(1), {}).shape == (1, 24, 1)
+    with pytest.raises(ValueError, match="21 samples are not a multiple of 8: use 16 or 24"):
+        jax.eval_shape(strict.apply, params, jnp.zeros((1, 21, 1)), jnp.zeros(1), {})
+    with pytest.raises(ValueError, match="5 samples are not a multiple of 8: use 8"):
+        jax.eval_shape(strict.apply, params, jnp.zeros((1, 5, 1)), jnp.zeros(1), {})
+
+
+def test_to_blocks_makes_a_strided_convolution_an_ordinary_one():
+    """K blocks of a factor are K * factor taps at that stride, centred."""
+    x, kernel, factor = noise(2, 24, 3), noise(3 * 4, 3, 5), 4
+    strided = conv1d(np.pad(x, ((0, 0), (4, 4), (0, 0))), kernel, stride=factor)[:, 1:-1]
+    ordinary = conv1d(to_blocks(x, factor), kernel.reshape(3, factor * 3, 5))
+    np.testing.assert_allclose(ordinary, strided, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(from_blocks(to_blocks(x, factor), factor), x)
+
+
+# --- wiring
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        SMALL,
+        UNet1d((3, 2, 2), (6, 6, 6), (2, 0, 1), (0, 0, 0), dilations=(1, 3), embedding=4),
+        UNet1d((2, 5), (6, 6), (1, 2), (0, 0), overlap=1, dilations=(2,), stem="random", embedding=4),
+        UNet1d((4,), (6,), (2,), (0,), overlap=5, embedding=4),
+    ],
+)
+def test_the_receptive_field_is_the_support_of_the_gradient(network):
+    field, multiple = network.receptive_field(), network.multiple
+    params = randomised(network)
+    begin = -(-field // multiple) * multiple
+    x = noise(1, 2 * begin + multiple, 1)
+
+    @quick
+    @jax.jacrev
+    def jacobian(x):
+        return network.apply(params, x, jnp.zeros(1), {})[0, begin : begin + multiple, 0]
+
+    heard = np.asarray(jacobian(x))[:, 0, :, 0] != 0
+    widths = [np.flatnonzero(row)[-1] - np.flatnonzero(row)[0] + 1 for row in heard]
+    assert max(widths) == field
+
+
+def test_every_skip_reaches_the_output():
+    """With the way down cut between stages, the gradient by a stage's output can pass its skip alone."""
+    network = UNet1d((4, 2, 2), (8, 8, 8), (1, 2, 0), (0, 0, 0), embedding=8)
+    stages = ("stem", "encoder0_0", "down1", "encoder1_0", "encoder1_1", "down2")
+    params, x = randomised(network), noise(2, 32, 1)
+
+    def output(nudges, skips):
+        def cut_and_nudge(call, arguments, options, context):
+            name = context.module.name or ""
+            if context.method_name != "__call__":
+                return call(*arguments, **options)
+            if name.startswith(("encoder", "down", "middle")):
+                arguments = (jax.lax.stop_gradient(arguments[0]), *arguments[1:])
+            if name.startswith("decoder") and not skips:
+                below = network.channels[int(name[len("decoder")])]
+                h = arguments[0]
+                h = jnp.concatenate([h[..., :below], jax.lax.stop_gradient(h[..., below:])], axis=-1)
+                arguments = (h, *arguments[1:])
+            return call(*arguments, **options) + nudges.get(name, 0.0)
+
+        with nn.intercept_methods(cut_and_nudge):
+            return jnp.sum(network.apply(params, x, jnp.zeros(2), {}) * noise_like_output)
+
+    noise_like_output = noise(2, 32, 1)
+    gradient = quick(jax.grad(output), static_argnums=1)
+    nudges = dict.fromkeys(stages, 0.0)
+    assert {name: abs(float(value)) > 1e-6 for name, value in gradient(nudges, True).items()} == dict.fromkeys(
+        stages, True
+    )
+    # Without the skips nothing is left: it was they that carried the gradient.
+    assert {name: float(value) for name, value in gradient(nudges, False).items()} == dict.fromkeys(stages, 0.0)
+
+
+def test_moving_the_input_by_a_whole_multiple_moves_the_output():
+    params, multiple = randomised(SMALL), SMALL.multiple
+    margin = -(-SMALL.receptive_field() // multiple) * multiple
+    x = noise(1, 3 * margin, 1)
+    run = quick(lambda x: SMALL.apply(params, x, jnp.zeros(1), {}))
+    moved = run(np.roll(x, multiple, axis=1))
+    inside = slice(margin, -margin)
+    np.testing.assert_allclose(moved[:, inside], np.roll(run(x), multiple, axis=1)[:, inside], atol=1e-5)
+
+
+def test_every_condition_and_the_noise_level_reach_the_output():
+    params, x = randomised(CONDITIONED, raw=RAW), noise(2, 16, 1)
+    encoded = quick(lambda params: CONDITIONED.apply(params, RAW, method="encode"))(params)
+    assert set(encoded) == {"global", "frames", "tokens"}
+    weights = noise(2, 16, 1)
+
+    @quick
+    @jax.grad
+    def gradient(inputs):
+        x, c_noise, encoded = inputs
+        return jnp.sum(weights * CONDITIONED.apply(params, x, c_noise, encoded))
+
+    by_x, by_noise, by_condition = gradient((x, noise(2), encoded))
+    assert (np.abs(by_x).max(axis=1) > 0).all()
+    assert (np.abs(by_noise) > 0).all()
+    for value in by_condition.values():  # of every example, every frame and every token
+        assert (np.abs(value).max(axis=-1) > 1e-7).all()
+
+
+def test_examples_of_a_batch_do_not_hear_each_other():
+    params, x = randomised(SMALL), noise(2, 16, 1)
+    run = quick(lambda x: SMALL.apply(params, x, jnp.zeros(2), {}))
+    changed = np.stack([x[0], x[1] + 1])
+    np.testing.assert_array_equal(run(x)[0], run(changed)[0])
+    assert np.abs(run(x)[1] - run(changed)[1]).max() > 0.01
+
+
+# --- the beginning
+
+
+@pytest.mark.parametrize("stem", ["gabor", "random"])
+def test_silence_comes_out_at_first_and_can_be_learnt_from(stem):
+    network = UNet1d((4,), (4,), (0,), (0,), stem=stem, embedding=4)
+    x, target = noise(1, 16, 1), noise(1, 16, 1)
+
+    @quick
+    def begin(key):
+        params = network.init({"params": key}, x, jnp.zeros(1), {}, method="init_all")
+
+        def loss(params):
+            y = network.apply(params, x, jnp.zeros(1), {})
+            return jnp.mean((y - target) ** 2), y
+
+        (_, y), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return y, gradient["params"]
+
+    y, gradient = begin(jax.random.key(0))
+    np.testing.assert_array_equal(y, 0)
+    last = gradient["coefficients" if stem == "gabor" else "head"]["kernel"]
+    assert np.abs(last).max() > 1e-4
+
+
+def frame(hop, features, channels, overlap=3):
+    """Return analysis and synthesis by a network's own first weights, as functions [batch, time, channel] -> same."""
+    network = UNet1d((hop,), (features,), (0,), (0,), overlap=overlap, embedding=4)
+
+    @quick  # and nothing but the two kernels is computed
+    def kernels(key):
+        x = jnp.zeros((1, hop, channels))
+        params = network.init({"params": key}, x, jnp.zeros(1), {}, method="init_all")["params"]
+        return params["stem"]["kernel"], params["head"]["kernel"]
+
+    stem, head = kernels(jax.random.key(0))
+    return (lambda x: conv1d(to_blocks(x, hop), stem), lambda c: from_blocks(conv1d(c, head), hop))
+
+
+@pytest.mark.parametrize("hop, features, channels", [(8, 24, 1), (32, 128, 1), (8, 64, 2)])
+def test_the_gabor_stem_is_a_nearly_tight_frame(hop, features, channels):
+    """The coefficients have features / hop (a channel) times the energy of the signal, and synthesis gives it back."""
+    analysis, synthesis = frame(hop, features, channels)
+    x = noise(2, 20 * hop, channels)
+    x[:, : 2 * hop] = x[:, -2 * hop :] = 0  # patches that reach over the ends are cut off
+    redundancy = features / channels / hop
+    coefficients = np.asarray(analysis(x))
+    np.testing.assert_allclose(np.sum(coefficients**2), redundancy * np.sum(x**2), rtol=0.03)
+    error = np.asarray(synthesis(coefficients)) / redundancy - x
+    assert np.sqrt(np.mean(error**2) / np.mean(x**2)) < 0.15
+
+
+def test_synthesis_is_the_adjoint_of_analysis():
+    analysis, synthesis = frame(8, 14, 2)  # not a frame at all, and an odd share of features
+    x, coefficients = noise(1, 64, 2), noise(1, 8, 14)
+    np.testing.assert_allclose(
+        np.vdot(analysis(x), coefficients), np.vdot(x, synthesis(coefficients)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_gabor_stem_sorts_tones_by_frequency_and_channels_apart():
+    hop, features, half = 32, 128, 32
+    analysis, _ = frame(hop, features, 2)
+    time = np.arange(20 * hop)
+    for atom in (3, 17, 30):
+        tone = np.cos(2 * np.pi * (atom + 0.5) / 64 * time).astype(np.float32)
+        x = np.stack([np.zeros_like(tone), tone], axis=1)[None]
+        energy = np.mean(np.square(analysis(x)), axis=(0, 1))
+        assert energy[: features // 2].max() == 0
+        right = energy[features // 2 :]
+        assert np.argmax(right[:half] + right[half:]) == atom
+
+
+# --- parameters
+
+
+def count_by_hand(network, channels=1):
+    """Count the parameters layer by layer, from the sizes alone; without frames and tokens."""
+
+    def dense(inputs, outputs, bias=True):
+        return inputs * outputs + bias * outputs
+
+    def conv(taps, inputs, outputs):
+        return dense(taps * inputs, outputs)
+
+    def block(inputs, outputs):
+        film, project = 2 * dense(network.embedding, outputs), inputs * outputs if inputs != outputs else 0
+        return inputs + conv(3, inputs, outputs) + outputs + film + conv(3, outputs, outputs) + project
+
+    def attention(width):
+        return width + 3 * width * width + dense(width, width)
+
+    embedding, overlap, hop, first = network.embedding, network.overlap, network.factors[0], network.channels[0]
+    total = dense(128, embedding) + dense(embedding, embedding)
+    for spec in network.conditions:
+        total += (spec.size + 1) * embedding  # a table and a null
+    if network.conditions:
+        total += dense(embedding, embedding)
+    total += conv(overlap, hop * channels, first)
+    for level, width in enumerate(network.channels):
+        total += network.blocks[level] * block(width, width) + (network.blocks[level] + 1) * block(2 * width, width)
+        attending = (2 * network.blocks[level] + 1) * (network.attention_heads[level] > 0)
+        total += attending * attention(width)
+        if level:
+            before, factor = network.channels[level - 1], network.factors[level]
+            total += conv(overlap, factor * before, width) + conv(overlap, width, factor * before)
+    last = network.channels[-1]
+    total += block(last, last) + attention(last) * (network.attention_heads[-1] > 0)
+    if network.stem == "gabor":
+        return total + first + dense(first, first) + overlap * first * hop * channels
+    return total + first + conv(overlap, first, hop * channels)
+
+
+LABELS = (ConditionSpec("digit", "label", 10), ConditionSpec("speaker", "label", 6))
+
+
+@pytest.mark.parametrize(
+    "network, channels",
+    [
+        (SMALL, 1),
+        (SMALL.clone(stem="random"), 2),
+        (UNet1d((2, 3, 2), (8, 8, 12), (2, 0, 1), (0, 2, 2), embedding=6, overlap=5), 1),
+        (UNet1d(attention_heads=(0, 0, 4), conditions=LABELS), 1),
+    ],
+)
+def test_the_parameters_are_as_many_as_the_sizes_say(network, channels):
+    raw = {spec.name: np.zeros(2, int) for spec in network.conditions}
+    total = sum(leaf.size for leaf in jax.tree.leaves(shapes(network, channels=channels, raw=raw)))
+    assert total == count_by_hand(network, channels)
+
+
+def test_rematerialisation_changes_neither_parameters_nor_gradients():
+    params, x = randomised(SMALL), noise(1, 16, 1)
+    again = SMALL.clone(remat=True)
+    assert jax.tree.structure(shapes(again)) == jax.tree.structure(params)
+    gradients = [
+        quick(jax.grad(lambda p, n=network: jnp.sum(n.apply(p, x, jnp.zeros(1), {}) ** 2)))(params)
+        for network in (SMALL, again)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *gradients)
+
+
+def test_computes_in_its_dtype_with_float32_parameters_and_output():
+    half = CONDITIONED.clone(dtype=jnp.bfloat16)
+    params = shapes(half, raw=RAW)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+    encoded = jax.eval_shape(lambda p: half.apply(p, RAW, method="encode"), params)
+    y, inside = jax.eval_shape(
+        lambda p, c: half.apply(p, jnp.zeros((2, 16, 1)), jnp.zeros(2), c, capture_intermediates=True), params, encoded
+    )
+    assert y.dtype == jnp.float32
+    assert inside["intermediates"]["encoder1_0"]["__call__"][0].dtype == jnp.bfloat16
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"blocks": (1,)}, r"levels of a UNet1d disagree: .*'blocks': 1.*; give each tuple one entry a level"),
+        ({"factors": (4, 0)}, r"factors is \(4, 0\): give at least one number, each at least 1"),
+        ({"dilations": ()}, r"dilations is \(\): give at least one number, each at least 1"),
+        ({"blocks": (1, -1)}, r"blocks is \(1, -1\): .* each at least 0"),
+        ({"stem": "wavelet"}, "unknown stem 'wavelet': choose gabor or random"),
+        ({"overlap": 2}, "overlap is 2: a centred kernel spans an odd number of blocks"),
+        ({"attention_heads": (0, 4)}, "4 attention heads cannot share 12 channels: use a multiple of 8"),
+        ({"conditions": (ConditionSpec("text", "tokens", 5),)}, "no level attends to the tokens of condition 'text'"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SMALL.clone(**changes)
+
+
+def test_a_gabor_stem_too_narrow_for_its_audio_channels_is_refused():
+    with pytest.raises(
+        ValueError, match="8 features has no cosine and sine for each of 5 audio channels: use at least 10"
+    ):
+        shapes(SMALL, channels=5)
+
+
+def test_an_unknown_condition_is_refused_by_name():
+    with pytest.raises(ValueError, match="Unknown condition 'singer': this network takes digit, level, mel, text"):
+        shapes(CONDITIONED, raw={**RAW, "singer": np.zeros(2)})

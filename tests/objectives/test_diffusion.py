@@ -1,0 +1,363 @@
+"""Hold the objective against closed forms, by networks that are plain functions: exact ones, and ones that show."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from audiodiff.diffusion import weightings
+from audiodiff.diffusion.levels import LogNormal, LogUniform, UniformTime
+from audiodiff.diffusion.parameterisations import EDM, EPS, X0, V
+from audiodiff.diffusion.processes import RectifiedFlow, VpCosine
+from audiodiff.objectives.diffusion import NOISE_EDGES, DiffusionObjective
+from audiodiff.types import Context, Level
+
+RNG = np.random.default_rng(0)
+MEAN, DEVIATION, SIGMA_DATA = 0.3, 0.6, 0.8
+"""Of the data, which are Gaussian, and what the objective is told: it need not be right."""
+
+
+class Stub:
+    """A network without parameters, made of one function of (x, c_noise, encoded conditions)."""
+
+    def __init__(self, function, encode=lambda conditions, present: dict(conditions)):
+        self.function, self.encode_raw = function, encode
+
+    def init(self, key, x, conditions):
+        return {"key": jax.random.key_data(key)}
+
+    def encode(self, params, conditions, present=None):
+        return self.encode_raw(conditions, present)
+
+    def __call__(self, params, x, noise_condition, conditions):
+        return self.function(x, noise_condition[:, None, None], conditions)
+
+
+def level_as_estimate(x, c_noise, conditions):
+    """Say c_noise everywhere: with the x0 parameterisation and silence as data, the loss is its square."""
+    return jnp.broadcast_to(c_noise, x.shape)
+
+
+def wavy(x, c_noise, conditions):
+    """Be some nonlinear function of all that a network is given."""
+    return jnp.sin(3 * x + c_noise) + sum(jnp.cos(value)[:, None, None] for value in conditions.values())
+
+
+def objective(function, **options):
+    defaults = {"levels": LogUniform(0.1, 10.0), "sigma_data": SIGMA_DATA, "strata": 64, "drop_probability": 0.0}
+    encode = options.pop("encode", None)
+    return DiffusionObjective(Stub(function, *([encode] if encode else [])), **{**defaults, **options})
+
+
+def showing_levels(**options):
+    return objective(
+        level_as_estimate, parameterisation=X0, weighting=weightings.Uniform(X0), sigma_data=1.0, **options
+    )
+
+
+def silence(count, time=4):
+    return {"audio": np.zeros((count, time), np.float32), "draw": np.arange(count, dtype=np.int32)}
+
+
+def sound(count, time=64):
+    return silence(count) | {"audio": RNG.normal(MEAN, DEVIATION, (count, time)).astype(np.float32)}
+
+
+def call(objective, batch, seed=0, params=None):
+    params = {"network": {}} if params is None else params
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
+    def run(key, params, batch):
+        return objective(params, Context(key, jnp.zeros((), jnp.int32)), batch)
+
+    loss, measurements = run(jax.random.key(seed), params, batch)
+    return np.asarray(loss), {name: np.asarray(value) for name, value in measurements.items()}
+
+
+# --- the loss
+
+
+def optimum(name):
+    """Return the best network for N(MEAN, DEVIATION^2): Karras et al. 2022, table 1, inverted around the exact D."""
+
+    def network(scaled, c_noise, conditions):
+        sigma = jnp.exp(4 * c_noise)
+        x = scaled * jnp.sqrt(SIGMA_DATA**2 + sigma**2)
+        x0 = MEAN + DEVIATION**2 / (DEVIATION**2 + sigma**2) * (x - MEAN)
+        eps = (x - x0) / sigma
+        if name == "edm":
+            c_skip = SIGMA_DATA**2 / (sigma**2 + SIGMA_DATA**2)
+            return (x0 - c_skip * x) / (sigma * SIGMA_DATA / jnp.sqrt(sigma**2 + SIGMA_DATA**2))
+        return {"eps": eps, "x0": x0, "v": (eps - sigma * x0) / jnp.sqrt(1 + sigma**2)}[name]
+
+    return network
+
+
+def least_loss(sigma):
+    """Return EDM's weight times the variance that x_t = x_0 + sigma eps leaves of x_0."""
+    weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+    return weight * DEVIATION**2 * sigma**2 / (DEVIATION**2 + sigma**2)
+
+
+@pytest.mark.parametrize("parameterisation", [EDM, EPS, X0, V], ids=lambda row: row.name)
+def test_the_exact_network_has_the_least_possible_loss_at_every_level(parameterisation):
+    ratios = (0.05, 0.3, 1.0, 4.0)
+    exact = objective(optimum(parameterisation.name), parameterisation=parameterisation).fixed(ratios)
+    loss, measurements = call(exact, sound(40, 4096))
+    expected = least_loss(np.array(ratios) * SIGMA_DATA)
+    np.testing.assert_allclose(loss.reshape(10, 4).mean(axis=0), expected, rtol=0.04)
+    np.testing.assert_array_equal(measurements["mse"], loss)
+
+
+@pytest.mark.parametrize(
+    "levels, density",
+    [
+        (LogNormal(-0.4, 1.0), stats.norm(-0.4, 1.0)),
+        (LogNormal(-0.4, 1.0, VpCosine()), stats.norm(-0.4, 1.0)),
+        (UniformTime(RectifiedFlow(), 0.02, 0.9), None),
+    ],
+    ids=["EDM", "the same levels on another curve", "flow"],
+)
+def test_the_expected_loss_is_the_integral_over_the_levels(levels, density):
+    """Independent of the scale in which the process writes x_t."""
+    exact = objective(optimum("edm"), levels=levels, strata=64)
+    if density is None:
+        expected = integrate.quad(lambda t: least_loss(t / (1 - t)), 0.02, 0.9)[0] / 0.88
+    else:
+        expected = integrate.quad(lambda s: density.pdf(s) * least_loss(np.exp(s)), -6, 5)[0]
+    loss, _ = call(exact, sound(64, 2048))
+    np.testing.assert_allclose(loss.mean(), expected, rtol=0.03)
+
+
+def test_data_as_they_were_said_to_be_cost_one_at_every_level():
+    """With N(0, sigma_data^2) nothing is left to learn, F = 0, and EDM's weight makes that a loss of 1."""
+    batch = sound(36, 4096)
+    batch["audio"] = (batch["audio"] - MEAN) / DEVIATION * SIGMA_DATA
+    loss, _ = call(objective(lambda x, c_noise, conditions: jnp.zeros_like(x)).fixed((0.01, 0.5, 20.0)), batch)
+    np.testing.assert_allclose(loss.reshape(12, 3).mean(axis=0), 1, rtol=0.03)
+
+
+# --- randomness
+
+
+def test_an_example_costs_the_same_wherever_it_stands_in_whatever_batch():
+    wave = objective(wavy, conditions=("pitch",), drop_probability=0.5, bands=2)
+    batch = sound(8) | {"pitch": RNG.normal(size=8).astype(np.float32)}
+    loss, measurements = call(wave, batch)
+    assert len(set(loss.tolist())) == 8
+
+    order = RNG.permutation(8)
+    permuted, permuted_measurements = call(wave, {name: value[order] for name, value in batch.items()})
+    np.testing.assert_allclose(permuted, loss[order], rtol=1e-6)
+    for name, value in measurements.items():
+        np.testing.assert_allclose(permuted_measurements[name], value[order], rtol=1e-6)
+
+    halves = [call(wave, {name: value[part] for name, value in batch.items()})[0] for part in (slice(4), slice(4, 8))]
+    np.testing.assert_allclose(np.concatenate(halves), loss, rtol=1e-6)
+
+
+def test_another_draw_and_another_step_are_other_noise():
+    wave, batch = objective(wavy, strata=1), sound(1)
+    again, moved = batch | {"audio": batch["audio"].copy()}, batch | {"draw": np.array([1], np.int32)}
+    costs = [float(call(wave, one, seed)[0][0]) for one, seed in ((batch, 0), (again, 0), (moved, 0), (batch, 1))]
+    assert costs[0] == costs[1]
+    assert len(set(costs)) == 3
+
+
+def test_levels_are_one_to_a_stratum_of_the_global_batch():
+    """Any 16 successive draws, in any order and split over devices, have one level in every sixteenth."""
+    shown = showing_levels(levels=LogUniform(0.1, 10.0), strata=16)
+    batch = silence(16)
+    batch["draw"] = RNG.permutation(np.arange(37, 53, dtype=np.int32))
+    positions = []
+    for seed in range(5):
+        loss, _ = call(shown, batch, seed)
+        c_noise = np.sqrt(loss) * np.sign(batch["draw"] % 16 - 7.5)  # the sign is lost in the square
+        u = (4 * c_noise - np.log(0.1)) / np.log(100)
+        np.testing.assert_array_equal(np.floor(u * 16), batch["draw"] % 16)
+        positions.append(float(u[0] * 16 % 1))
+        np.testing.assert_allclose(u * 16 % 1, positions[-1], atol=1e-3)
+    assert np.ptp(positions) > 0.1  # and the comb moves from step to step
+
+
+# --- conditions
+
+
+def flags(names):
+    """Encode conditions as whether they are there; show them as the digits of a binary number."""
+
+    def encode(conditions, present):
+        return {name: jnp.where(present[name], conditions[name], 0.0) for name in names}
+
+    def show(x, c_noise, conditions):
+        value = sum(2.0**place * conditions[name] for place, name in enumerate(names))
+        return jnp.broadcast_to(value[:, None, None], x.shape)
+
+    return show, encode
+
+
+def dropped(count, probability, together, seed=0):
+    """Return which of two conditions were left in, as 0 .. 3 [count]."""
+    show, encode = flags(("digit", "speaker"))
+    shown = objective(
+        show,
+        encode=encode,
+        parameterisation=X0,
+        weighting=weightings.Uniform(X0),
+        conditions=("digit", "speaker"),
+        drop_probability=probability,
+        drop_together=together,
+    )
+    batch = silence(count) | {"digit": np.ones(count, np.float32), "speaker": np.ones(count, np.float32)}
+    return np.rint(np.sqrt(call(shown, batch, seed)[0])).astype(int)
+
+
+@pytest.mark.parametrize("together, shares", [(True, [0.3, 0, 0, 0.7]), (False, [0.09, 0.21, 0.21, 0.49])])
+def test_conditions_are_dropped_as_often_as_asked(together, shares):
+    count = 4000
+    counted = np.bincount(dropped(count, 0.3, together), minlength=4)
+    for found, share in zip(counted, shares, strict=True):
+        assert stats.binomtest(int(found), count, share).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("probability, left", [(0.0, 3), (1.0, 0)])
+def test_never_and_always_are_what_they_say(probability, left):
+    assert (dropped(200, probability, together=False) == left).all()
+
+
+def test_a_condition_the_model_does_not_take_is_not_passed_on():
+    seen = []
+    model = objective(
+        wavy, conditions=("pitch",), encode=lambda raw, present: seen.append((set(raw), set(present))) or {}
+    )
+    call(model, sound(2) | {"pitch": np.zeros(2), "digit": np.zeros(2)})
+    assert seen == [({"pitch"}, {"pitch"})]
+
+
+# --- measurements
+
+
+def finite_bins(measurements):
+    """Return the values of the noise bins [bin, batch], from the cleanest to the noisiest."""
+    return np.stack([value for name, value in measurements.items() if name.startswith("noise/")])
+
+
+def test_every_loss_is_in_exactly_one_bin_of_its_noise():
+    _, measurements = call(objective(wavy, levels=LogUniform(1e-4, 1e3)), sound(64))
+    bins = finite_bins(measurements)
+    assert bins.shape[0] == len(NOISE_EDGES) + 1
+    np.testing.assert_array_equal(np.isfinite(bins).sum(axis=0), 1)
+    np.testing.assert_array_equal(np.nansum(bins, axis=0), measurements["mse"])
+    assert np.isfinite(bins).any(axis=1).all()
+
+
+def test_bins_are_of_noise_over_data_whatever_the_scale_of_either():
+    """Levels between the edges and on them, where rounding must not tell: the bin above, for any sigma_data."""
+    between = (0.01, 0.05, 0.2, 0.6, 2.0, 9.0)
+    for sigma_data in np.random.default_rng(5).uniform(0.01, 1.0, 12):
+        for ratios, expected in ((between, np.arange(6)), (NOISE_EDGES, np.arange(1, 6))):
+            fixed = objective(wavy, sigma_data=float(np.float32(sigma_data))).fixed(ratios)
+            bins = finite_bins(call(fixed, sound(len(ratios), 8))[1])
+            np.testing.assert_array_equal(np.argmax(np.isfinite(bins), axis=0), expected)
+
+
+def test_pure_noise_is_in_the_last_bin():
+    nothing_left = objective(wavy, levels=lambda u: Level(jnp.zeros_like(u), jnp.ones_like(u)))
+    bins = finite_bins(call(nothing_left, sound(2))[1])
+    assert np.isfinite(bins[-1]).all()
+    assert np.isnan(bins[:-1]).all()
+
+
+def lowpass(x, c_noise, conditions):
+    spectrum = jnp.fft.rfft(x, axis=1)
+    return jnp.fft.irfft(spectrum.at[:, spectrum.shape[1] // 2 :].set(0), x.shape[1], axis=1)
+
+
+@pytest.mark.parametrize(
+    "function, shares",
+    [
+        (lambda x, c_noise, conditions: jnp.zeros_like(x), [1, 1, 1, 1]),
+        (lambda x, c_noise, conditions: x / 2, [0.25, 0.25, 0.25, 0.25]),
+        (lowpass, [0, 0, 1, 1]),
+    ],
+    ids=["silence", "half of it", "low-pass"],
+)
+def test_bands_tell_where_the_error_lies_as_a_share_of_the_signal(function, shares):
+    """The network sees x_0 itself, there being next to no noise, and the signal is louder in some bands than others."""
+    network = objective(
+        function, parameterisation=X0, sigma_data=1.0, levels=lambda u: Level(jnp.ones_like(u), 1e-6 + 0 * u), bands=4
+    )
+    batch = sound(3, 255)
+    batch["audio"] = np.cumsum(batch["audio"] - MEAN, axis=1).astype(np.float32)
+    measurements = call(network, batch)[1]
+    for k, share in enumerate(shares):
+        np.testing.assert_allclose(measurements[f"band/{k}"], np.full(3, share), atol=1e-3)
+    assert np.isnan(call(network, silence(2, 255))[1]["band/0"]).all()
+
+
+# --- options
+
+
+def test_masked_padding_neither_counts_nor_dilutes():
+    """The error is -x_0 here, so the loss is the power of the sound: of what is inside, or of all."""
+    zero = objective(
+        lambda x, c_noise, conditions: jnp.zeros_like(x), parameterisation=X0, weighting=weightings.Uniform(X0)
+    )
+    batch = sound(3, 50) | {"length": np.array([50, 20, 1], np.int32)}
+    power = np.square(batch["audio"])
+    np.testing.assert_allclose(call(zero, batch)[0], power.mean(axis=1), rtol=1e-5)
+    masked = dataclasses.replace(zero, mask_padding=True)
+    inside = [one[:length].mean() for one, length in zip(power, batch["length"], strict=True)]
+    np.testing.assert_allclose(call(masked, batch)[0], inside, rtol=1e-5)
+    gradient = jax.grad(
+        lambda audio: masked({"network": {}}, Context(jax.random.key(0), 0), batch | {"audio": audio})[0].sum()
+    )(batch["audio"])
+    np.testing.assert_array_equal(np.asarray(gradient) != 0, np.arange(50) < batch["length"][:, None])
+
+
+def test_learned_uncertainty_begins_as_the_plain_loss_and_is_least_at_its_logarithm():
+    plain = objective(wavy).fixed((0.5,))
+    learned = dataclasses.replace(plain, learned_uncertainty=True)
+    batch = sound(6)
+    params = learned.init(jax.random.key(0), batch)
+    assert set(params) == {"network", "uncertainty"}
+    assert set(plain.init(jax.random.key(0), batch)) == {"network"}
+    expected, _ = call(plain, batch)
+    loss, measurements = call(learned, batch, params=params)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+    def by_bias(bias):
+        changed = params["uncertainty"]["output"] | {"bias": bias[None]}
+        context = Context(jax.random.key(0), 0)
+        return jnp.mean(learned({**params, "uncertainty": {"output": changed}}, context, batch)[0])
+
+    slope = jax.grad(by_bias)
+    best = float(np.log(expected.mean()))
+    assert abs(slope(jnp.float32(best))) < 1e-5
+    assert slope(jnp.float32(best - 1)) < -0.1 < 0.1 < slope(jnp.float32(best + 1))
+    np.testing.assert_array_equal(measurements["mse"], expected)  # what is reported stays comparable
+
+
+def test_fixed_levels_and_their_noise_are_the_same_at_every_call_and_nothing_is_dropped():
+    ratios = (0.01, 0.3, 7.0)
+    shown = dataclasses.replace(showing_levels(), sigma_data=0.25).fixed(ratios)
+    loss, _ = call(shown, silence(9))
+    sigma = np.exp(4 * np.sqrt(loss) * np.sign(np.log(np.array(ratios * 3) * 0.25)))
+    np.testing.assert_allclose(sigma, np.array(ratios * 3) * 0.25, rtol=1e-3)
+    wave = objective(wavy, drop_probability=1.0, conditions=("pitch",)).fixed(ratios)
+    batch = sound(9) | {"pitch": np.arange(9, dtype=np.float32)}
+    np.testing.assert_array_equal(call(wave, batch)[0], call(wave, batch)[0])
+    assert wave.drop_probability == 0
+
+
+def test_initial_parameters_depend_on_the_key_alone():
+    plain = objective(wavy)
+    one, same = (plain.init(jax.random.key(3), batch)["network"]["key"] for batch in (sound(2), silence(5)))
+    np.testing.assert_array_equal(one, same)
+    assert (np.asarray(plain.init(jax.random.key(4), sound(2))["network"]["key"]) != one).any()
