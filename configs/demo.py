@@ -60,11 +60,11 @@ def _model() -> ConfigDict:
             "embedding": 192,
         }
     )
-    config.objective.levels.mean = 0.0
-    config.objective.levels.std = 1.5
+    config.objective.levels.mean = -0.8
+    config.objective.levels.std = 1.7
     config.optimiser.learning_rate = 2e-3
     config.sampler.grid.sigma_max = 40.0
-    config.sampler.steps = 30
+    config.sampler.steps = 40
     config.sampler.guidance = 1.5
     config.training.batch_size = 16
     config.training.total_steps = 2000

@@ -256,7 +256,7 @@ class UNet1d(nn.Module):
             spectrum = self._atoms(self.atoms, "analysis", kernel_init=analysis)(blocks)
             # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
             cosine, sine = jnp.split(spectrum, 2, axis=-1)
-            energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-4) / 4
+            energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-8) / 4
             features = jnp.concatenate([spectrum, energy], -1)
             h = Dense(self.channels[0], dtype=self.dtype, name="stem")(features)
         else:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import pytest
 from command import plain
+from ml_collections import ConfigDict
 
 from audiodiff.build.experiment import run_experiment
 from audiodiff.build.run import Run, load_run
@@ -25,8 +26,9 @@ def tiny(arg: str) -> dict[str, Any]:
     config.training.update({"save_every": 2, "evaluate_every": 2, "log_every": 1})
     config.optimiser.warmup_steps = 0
     if arg == "smoke":
-        config.network.update({"factors": (16,), "channels": (8,), "blocks": (1,), "attention_heads": (0,)})
-        config.network.embedding = 16
+        # The network that is traced and compiled soonest; any does here.
+        sizes = {"residual_layers": 2, "residual_channels": 8, "dilation_cycle": 2, "embedding_features": 16}
+        config.network = ConfigDict({"name": "dilated_stack", **sizes})
     else:
         config.network.widths = (8,)
     return plain(config)

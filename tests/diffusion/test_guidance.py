@@ -179,6 +179,6 @@ def test_guidance_composes_and_its_leaves_are_numbers():
         posterior_log_probability,
         0.5,
     )
-    out = jax.jit(lambda g, x, level, c: g(x, level, c))(guide, points(), Level(*map(jnp.asarray, LEVEL)), asked(3))
-    assert out.shape == (3, 2) and np.all(np.isfinite(out))
-    assert np.all(np.isfinite(guide(points(), Level(jnp.zeros(3), jnp.ones(3)), asked(3))))
+    call = jax.jit(lambda guide, x, level, conditions: guide(x, level, conditions))
+    for level in (Level(*map(jnp.float32, LEVEL)), Level(jnp.zeros(3), jnp.ones(3))):
+        assert np.all(np.isfinite(call(guide, points(), level, asked(3))))

@@ -12,7 +12,7 @@ import scipy.optimize
 import scipy.stats
 
 from audiodiff.diffusion import grids, noise, samplers
-from audiodiff.diffusion.gaussians import Gaussian, Mixture
+from audiodiff.diffusion.gaussians import Mixture
 from audiodiff.diffusion.noise import initial_noise
 from audiodiff.diffusion.processes import (
     DDPM_1000,
@@ -48,9 +48,9 @@ def transported(x, here, there) -> np.ndarray:
 
 
 @functools.cache
-def compiled(name: str, **static):
+def compiled(name: str):
     """Compile a sampler once for each shape; everything with numbers in it is an argument."""
-    sampler = functools.partial(getattr(samplers, name), **static)
+    sampler = getattr(samplers, name)
     return jax.jit(
         lambda denoise, x, grid, key=None, options=None: sampler(denoise, x, grid, {}, key, **(options or {}))
     )
@@ -95,13 +95,15 @@ def test_second_order_beats_first_on_a_clean_grid(x64):
 
 # --- stochastic samplers have the right law
 
-STOCHASTIC = {
+# One shape and one set of options for each: compiled once, whatever the numbers.
+COUNT, STEPS = 4000, 80
+OPTIONS = {
     "ddpm": {},
     "ddim": {"eta": 0.7},
-    "ancestral": {"second_order": True},
-    "dpmpp_2m_sde": {},
-    "edm_stochastic": {"s_noise": 1.0},
-    "euler_maruyama": {},
+    "ancestral": {"eta": 1.0},
+    "dpmpp_2m_sde": {"eta": 1.0},
+    "edm_stochastic": {"s_churn": 40.0},
+    "euler_maruyama": {"eta": 1.0},
 }
 STARTS = {
     "zero_snr_table": lambda n: grids.from_table(DiscreteVp.from_betas(zero_terminal_snr(linear_betas(*DDPM_1000))), n),
@@ -110,15 +112,17 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+def sampled(name, grid, key=None, **options):
+    """Sample the two bumps on a grid from a fixed initial noise; options are numbers."""
+    x = initial_noise(jax.random.key(1), (COUNT, 1), grids.level_at(grid, 0), sigma_data=0.8)
+    return np.asarray(compiled(name)(two_bumps(jnp.float32), x, grid, key, options))[:, 0]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 def test_samples_have_the_law_of_the_data(name):
     """Kolmogorov's distance to the mixture, on processes with and without signal at their start and a clean end."""
     for make in STARTS.values():
-        grid = make(80)
-        x = initial_noise(jax.random.key(1), (4000, 1), grids.level_at(grid, 0), sigma_data=0.8)
-        static = {k: v for k, v in STOCHASTIC[name].items() if isinstance(v, bool)}
-        options = {k: v for k, v in STOCHASTIC[name].items() if not isinstance(v, bool)}
-        y = np.asarray(compiled(name, **static)(two_bumps(jnp.float32), x, grid, jax.random.key(2), options))[:, 0]
+        y = sampled(name, make(STEPS), jax.random.key(2), **OPTIONS[name])
         # Chance alone reaches 0.031 once in a thousand; the rest is what 80 steps may still be off.
         assert scipy.stats.kstest(y, cdf).statistic < 0.05
         assert np.mean(y) == pytest.approx(WEIGHTS @ MEANS, abs=0.06)
@@ -126,16 +130,12 @@ def test_samples_have_the_law_of_the_data(name):
 
 
 def test_a_finer_grid_refines_the_same_realisation():
-    """Noise is read off a path indexed by level: 25 and 100 steps end near each other, another key far from both."""
-    data = Gaussian(jnp.zeros(1), jnp.ones(1))
-    ends = []
-    for steps, seed in ((25, 0), (100, 0), (100, 1)):
-        grid = grids.uniform(VpCosine(), steps)
-        x = initial_noise(jax.random.key(9), (500, 1), grids.level_at(grid, 0))
-        ends.append(np.asarray(compiled("dpmpp_2m_sde")(data, x, grid, jax.random.key(seed)))[:, 0])
-    coarse, fine, other = ends
-    assert np.std(coarse - fine) < 0.25
-    assert np.std(other - fine) > 1.0
+    """Noise is read off a path indexed by level: 20 and 80 steps end near each other, another key far from both."""
+    coarse, fine, other = (
+        sampled("dpmpp_2m_sde", grids.uniform(VpCosine(), steps), jax.random.key(seed), eta=1.0)
+        for steps, seed in ((20, 0), (STEPS, 0), (STEPS, 1))
+    )
+    assert np.median(np.abs(coarse - fine)) < 0.3 * np.median(np.abs(other - fine))
 
 
 def test_an_example_depends_on_its_own_key_alone():
@@ -155,21 +155,22 @@ def test_an_example_depends_on_its_own_key_alone():
 # --- equalities between samplers
 
 
-def test_samplers_that_are_one_algorithm_agree(x64):
-    x, key = jnp.asarray(np.random.default_rng(0).standard_normal((4, 1))), jax.random.key(3)
-    for process in (VpCosine(), SubVp(), RectifiedFlow()):
-        grid = grids.uniform(process, 12)
+@pytest.mark.parametrize("process", [VpCosine(), SubVp(), RectifiedFlow()], ids=["vp", "sub_vp", "flow"])
+def test_samplers_that_are_one_algorithm_agree(process):
+    run = functools.partial(sampled, grid=grids.uniform(process, STEPS))
+    same, key = functools.partial(np.testing.assert_allclose, atol=1e-3), jax.random.key(3)
+    same(run("euler"), run("ddim"))
+    same(run("ddpm", key=key), run("ddim", key=key, eta=1.0))
+    same(run("ancestral", key=key, eta=0.6), run("ddim", key=key, eta=0.6))
+    same(run("dpmpp_2m_sde", key=key, eta=0.0), run("dpmpp_2m"))
+    same(run("edm_stochastic", key=key, s_churn=0.0), run("heun"))
+    assert np.median(np.abs(run("ddpm", key=key) - run("euler"))) > 0.1
 
-        def run(name, key=key, grid=grid, **options):
-            return compiled(name)(two_bumps(), x, grid, key, options)
 
-        same = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
-        same(run("euler", None), run("ddim", None))
-        same(run("ddpm"), run("ddim", eta=1.0))
-        same(run("ancestral", eta=0.6), run("ddim", eta=0.6))
-        same(run("dpmpp_2m_sde", eta=0.0), run("dpmpp_2m", None))
-        same(run("edm_stochastic", s_churn=0.0), run("heun", None))
-        assert float(jnp.max(jnp.abs(run("ddpm") - run("euler", None)))) > 0.01
+def test_second_order_ancestral_without_noise_is_heun():
+    grid, x = grids.uniform(VpCosine(), 3), jnp.array([[0.3], [-1.0]])
+    noiseless = samplers.ancestral(two_bumps(jnp.float32), x, grid, {}, jax.random.key(0), eta=0.0, second_order=True)
+    np.testing.assert_allclose(noiseless, samplers.heun(two_bumps(jnp.float32), x, grid, {}), rtol=1e-5)
 
 
 def edm_algorithm_1(denoise, x, sigmas):

@@ -54,64 +54,63 @@ def sample(keys, labels, guidance=PLAIN, *, objective=OBJECTIVE, params=PARAMS, 
     return np.asarray(generate(objective, params, keys, conditions, grid, guidance, **settings))
 
 
+ALL = [0, 1, 2]
+
+
 @pytest.mark.parametrize("sampler", [HEUN, samplers.dpmpp_2m_sde], ids=["heun", "dpmpp_2m_sde"])
 def test_samples_of_an_exact_denoiser_have_the_mean_and_deviation_of_the_data(sampler):
-    audio = sample(keys(6), [0, 1, 2, 0, 1, 2], sampler=sampler)
-    assert audio.shape == (6, 2048)
-    np.testing.assert_allclose(audio.mean(axis=1), [0, 1, -3, 0, 1, -3], atol=5 * DEVIATION / 2048**0.5)
-    np.testing.assert_allclose(audio.std(), np.hypot(DEVIATION, np.std([0, 1, -3])), rtol=0.03)
-    np.testing.assert_allclose(audio.std(axis=1), DEVIATION, rtol=0.1)
+    audio = sample(keys(3), ALL, sampler=sampler, grid=grids.karras(80, 0.01, 300.0))
+    assert audio.shape == (3, 2048)
+    np.testing.assert_allclose(audio.mean(axis=1), [0, 1, -3], atol=5 * DEVIATION / 2048**0.5)
+    np.testing.assert_allclose(audio.std(axis=1), DEVIATION, rtol=0.06)
 
 
-@pytest.mark.parametrize("sampler", [HEUN, samplers.dpmpp_2m_sde], ids=["heun", "dpmpp_2m_sde"])
-def test_a_clip_is_the_same_alone_and_in_any_batch(sampler):
-    make = functools.partial(sample, sampler=sampler, length_samples=100)
-    labels = np.array([0, 1, 2, 1])
+def test_a_clip_is_the_same_alone_and_in_any_batch():
+    """Noise on the way included."""
+    make = functools.partial(sample, sampler=samplers.dpmpp_2m_sde, length_samples=100)
+    labels, order = np.array([0, 1, 2, 1]), np.array([2, 0, 3, 1])
     together = make(keys(4), labels)
-    order = np.array([2, 0, 3, 1])
     np.testing.assert_allclose(make(keys(4)[order], labels[order]), together[order], atol=1e-5)
     np.testing.assert_allclose(make(keys(4)[2:3], labels[2:3])[0], together[2], atol=1e-5)
     assert np.abs(np.corrcoef(together)[np.triu_indices(4, 1)]).max() < 0.5
 
 
-def test_guidance_of_one_equals_no_guidance():
-    labels = [1, 2]
-    np.testing.assert_allclose(sample(keys(2), labels, guided=True), sample(keys(2), labels), atol=1e-5)
+def test_guidance_of_one_equals_no_guidance_and_acts_inside_its_interval_alone():
+    unguided = sample(keys(3), ALL)
+    np.testing.assert_allclose(sample(keys(3), ALL, guided=True), unguided, atol=1e-5)
+    outside = PLAIN | {"scale": 5.0, "sigma_low": 1e3}
+    np.testing.assert_allclose(sample(keys(3), ALL, outside, guided=True), unguided, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [0.0, 2.5])
 def test_guidance_moves_the_mean_away_from_the_null_by_its_scale(scale):
     """Between Gaussians of one deviation the guided estimate is that of the mean null + w (mean - null), exactly."""
-    audio = sample(keys(3), [0, 1, 2], PLAIN | {"scale": scale}, guided=True)
+    audio = sample(keys(3), ALL, PLAIN | {"scale": scale}, guided=True)
     expected = NULL_MEAN + scale * (np.array([0.0, 1.0, -3.0]) - NULL_MEAN)
     np.testing.assert_allclose(audio.mean(axis=1), expected, atol=0.06)
     np.testing.assert_allclose(audio.std(axis=1), DEVIATION, rtol=0.1)
 
 
-def test_guidance_acts_inside_its_interval_alone():
-    outside = PLAIN | {"scale": 5.0, "sigma_low": 1e3}
-    np.testing.assert_allclose(sample(keys(2), [1, 2], outside, guided=True), sample(keys(2), [1, 2]), atol=1e-5)
-
-
 def test_only_shapes_steps_and_samplers_compile_anew():
     """Weights, keys, labels, sigma_data, guidance and levels are arguments: one program serves them all."""
-    make = functools.partial(sample, length_samples=33, guided=True)
-    make(keys(2), [0, 1])
+    make = functools.partial(sample, guided=True)
+    make(keys(3), ALL)
     compiled = generate._cache_size()
-    make(keys(2, seed=7), [2, 0])
-    make(keys(2), [0, 1], PLAIN | {"scale": 3.0, "sigma_high": 2.0, "rescale": 0.7})
-    make(keys(2), [0, 1], params={"network": {"means": jnp.array([5.0, 6.0, 7.0])}})
-    make(keys(2), [0, 1], grid=grids.karras(20, 0.1, 5.0))
-    make(keys(2), [0, 1], objective=dataclasses.replace(OBJECTIVE, sigma_data=0.3))
+    make(keys(3, seed=7), [2, 0, 0])
+    make(keys(3), ALL, PLAIN | {"scale": 3.0, "sigma_high": 2.0, "rescale": 0.7})
+    make(keys(3), ALL, params={"network": {"means": jnp.array([5.0, 6.0, 7.0])}})
+    make(keys(3), ALL, grid=grids.karras(20, 0.1, 5.0))
+    make(keys(3), ALL, objective=dataclasses.replace(OBJECTIVE, sigma_data=0.3))
+    make(keys(3), ALL, objective=dataclasses.replace(OBJECTIVE, network=Exact()))  # an equal network, loaded again
     assert generate._cache_size() == compiled
-    make(keys(2), [0, 1], grid=grids.karras(3, 0.1, 5.0))
+    make(keys(3), ALL, grid=grids.karras(3, 0.1, 5.0))
     assert generate._cache_size() == compiled + 1
 
 
 def test_what_was_sampled_is_decoded_by_the_representation():
     emphasised = dataclasses.replace(OBJECTIVE, representation=Waveform(preemphasis=0.9))
-    x, audio = (sample(keys(2), [0, 1], objective=one, length_samples=200) for one in (OBJECTIVE, emphasised))
-    np.testing.assert_allclose(audio, scipy.signal.lfilter([1], [1, -0.9], x), atol=1e-4)
+    x, audio = (sample(keys(3), ALL, objective=one) for one in (OBJECTIVE, emphasised))
+    np.testing.assert_allclose(audio, scipy.signal.lfilter([1], [1, -0.9], x), atol=1e-3)
 
 
 def test_several_channels_stay_a_last_axis():

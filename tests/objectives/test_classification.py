@@ -78,12 +78,13 @@ def objective(network, heads, **options):
     return ClassificationObjective(network, options.pop("features", Unheard()), heads, **options)
 
 
-def call(objective, batch, seed=0):
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
-    def run(key, batch):
-        return objective({"network": {}}, Context(key, 0), batch)
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # which compiles faster
+def run(objective, key, batch):
+    return objective({"network": {}}, Context(key, 0), batch)
 
-    loss, measurements = run(jax.random.key(seed), batch)
+
+def call(objective, batch, seed=0):
+    loss, measurements = run(objective, jax.random.key(seed), batch)
     return np.asarray(loss), {name: np.asarray(value) for name, value in measurements.items()}
 
 
