@@ -81,7 +81,7 @@ def _sources(root: pathlib.Path, folder: str) -> Iterator[tuple[str, str, ast.AS
         yield relative.as_posix(), ".".join(relative.parent.parts), _parse(path)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parse(path: pathlib.Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.nn.initializers import Initializer, lecun_normal
+from jax.nn.initializers import lecun_normal
 
 from audiodiff.networks.attention import Attention, Kind
 from audiodiff.networks.conditions import ConditionEncoder, ConditionSpec, resample_frames
@@ -298,7 +298,7 @@ class UNet1d(nn.Module):
             masked + Dense(self.atoms, name="coefficients", **options)(h)
         )
 
-    def _atoms(self, features: int, name: str, kernel_init: Initializer) -> Conv1d:
+    def _atoms(self, features: int, name: str, kernel_init: Any) -> Conv1d:
         """Make the convolution over blocks that analyses into atoms, or synthesises from them."""
         return Conv1d(features, self.atom_blocks, use_bias=False, dtype=self.dtype, kernel_init=kernel_init, name=name)
 
