@@ -50,6 +50,7 @@ NETWORKS: Table[Any] = {
             "atom_blocks",
             "embedding",
             "remat",
+            "strict",
         ),
     ),
     "dilated_stack": (

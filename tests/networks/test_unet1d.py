@@ -111,6 +111,7 @@ def test_to_blocks_makes_a_strided_convolution_an_ordinary_one():
         UNet1d((3, 2, 2), (6, 6, 6), (2, 0, 1), (0, 0, 0), dilations=(1, 3), embedding=4),
         UNet1d((2, 5), (6, 6), (1, 2), (0, 0), overlap=1, dilations=(2,), stem="random", embedding=4),
         UNet1d((4,), (6,), (2,), (0,), overlap=5, embedding=4),
+        UNet1d((4, 2), (6, 6), (1, 1), (0, 0), stem="spectral", atoms=8, atom_blocks=5, embedding=4),
     ],
 )
 def test_the_receptive_field_is_the_support_of_the_gradient(network):
@@ -249,6 +250,27 @@ def test_the_gabor_stem_is_a_nearly_tight_frame(hop, features, channels):
     np.testing.assert_allclose(np.sum(coefficients**2), redundancy * np.sum(x**2), rtol=0.03)
     error = np.asarray(synthesis(coefficients)) / redundancy - x
     assert np.sqrt(np.mean(error**2) / np.mean(x**2)) < 0.15
+
+
+def test_a_mask_of_ones_is_nearly_the_identity_and_turning_it_by_a_quarter_shifts_the_phase_of_a_tone():
+    """The spectral head scales and turns what its stem has heard: with nothing else awake it is a linear filter."""
+    network = UNet1d((32,), (4,), (0,), (0,), stem="spectral", atoms=256, atom_blocks=7, embedding=4)
+    time = np.arange(4096)
+    # Halfway between two blocks of the frame's frequencies, (k + 1/2) / 256 cycles a sample.
+    tone, quarter = (np.cos(2 * np.pi * 20.5 / 256 * time + phase) for phase in (0, np.pi / 2))
+    x = tone.astype(np.float32)[None, :, None]
+    params = network.init({"params": jax.random.key(0)}, x, jnp.zeros(1), {}, method="init_all")
+
+    def output(gain, turn):
+        mask = jnp.concatenate([jnp.full(128, gain), jnp.full(128, turn)])
+        changed = {**params["params"], "mask": {**params["params"]["mask"], "bias": mask}}
+        return np.asarray(network.apply({"params": changed}, x, jnp.zeros(1), {}))[0, 512:-512, 0]
+
+    np.testing.assert_allclose(output(0.0, 0.0), 0, atol=1e-6)
+    np.testing.assert_allclose(output(1.0, 0.0), tone[512:-512], atol=0.1)
+    turned = output(0.0, 1.0)
+    assert abs(np.corrcoef(turned, quarter[512:-512])[0, 1]) > 0.99
+    assert abs(np.corrcoef(turned, tone[512:-512])[0, 1]) < 0.1
 
 
 def test_synthesis_is_the_adjoint_of_analysis():
