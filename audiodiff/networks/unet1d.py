@@ -90,6 +90,12 @@ def gabor_analysis(hop: int, channels: int) -> Callable[..., Array]:
     return init
 
 
+def _cosine_and_sine(spectrum: Array, channels: int) -> tuple[Array, Array]:
+    """Split coefficients [batch, patch, feature] of :func:`gabor_analysis`, each [batch, patch, channel, frequency]."""
+    by_kind = spectrum.reshape(*spectrum.shape[:2], channels, 2, -1)
+    return by_kind[:, :, :, 0], by_kind[:, :, :, 1]
+
+
 def gabor_synthesis(hop: int, channels: int) -> Callable[..., Array]:
     """Initialise a head [tap, features, hop * channel] with the adjoint of :func:`gabor_analysis`: overlap and add."""
 
@@ -243,7 +249,10 @@ class UNet1d(nn.Module):
         return jax.nn.silu(vector)
 
     def _stem(self, x: Array, conditions: Conditions) -> tuple[Array, Array | None]:
-        """Pad x [batch, time, channel] and cut it into overlapping patches [batch, patch, channels[0]]."""
+        """Pad x [batch, time, channel] and cut it into overlapping patches [batch, patch, channels[0]].
+
+        With them comes, where the stem is spectral, the spectrum they were made of, [batch, patch, atoms].
+        """
         (time, audio_channels), hop = x.shape[1:], self.factors[0]
         lower, missing = time - time % self.multiple, -time % self.multiple
         if self.strict and missing:
@@ -252,12 +261,17 @@ class UNet1d(nn.Module):
         x = jnp.pad(x, ((0, 0), (0, missing), (0, 0))).astype(self.dtype)
         blocks, spectrum = to_blocks(x, hop), None
         if self.stem == "spectral":
+            if self.atoms % (2 * audio_channels):
+                raise ValueError(
+                    f"{audio_channels} audio channels cannot share {self.atoms} atoms as cosines and sines: "
+                    f"use a multiple of {2 * audio_channels}"
+                )
             analysis = gabor_analysis(hop, audio_channels)
             spectrum = self._atoms(self.atoms, "analysis", kernel_init=analysis)(blocks)
             # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
-            cosine, sine = jnp.split(spectrum, 2, axis=-1)
+            cosine, sine = _cosine_and_sine(spectrum, audio_channels)
             energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-8) / 4
-            features = jnp.concatenate([spectrum, energy], -1)
+            features = jnp.concatenate([spectrum, energy.reshape(*spectrum.shape[:2], -1)], -1)
             h = Dense(self.channels[0], dtype=self.dtype, name="stem")(features)
         else:
             analysis = gabor_analysis(hop, audio_channels) if self.stem == "gabor" else lecun_normal()
@@ -285,9 +299,9 @@ class UNet1d(nn.Module):
     def _masked(self, h: Array, spectrum: Array, audio_channels: int) -> Array:
         """Scale and turn each atom of the input's spectrum, add coefficients of one's own, and synthesise."""
         options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": zero_init}
-        cosine, sine = jnp.split(spectrum, 2, axis=-1)
-        gain, turn = jnp.split(Dense(self.atoms, name="mask", **options)(h), 2, axis=-1)
-        masked = jnp.concatenate([gain * cosine - turn * sine, gain * sine + turn * cosine], -1)
+        cosine, sine = _cosine_and_sine(spectrum, audio_channels)
+        gain, turn = _cosine_and_sine(Dense(self.atoms, name="mask", **options)(h), audio_channels)
+        masked = jnp.stack([gain * cosine - turn * sine, gain * sine + turn * cosine], axis=3).reshape(spectrum.shape)
         adjoint = gabor_synthesis(self.factors[0], audio_channels)
 
         def synthesis(key: Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Array:

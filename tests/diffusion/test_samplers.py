@@ -12,7 +12,7 @@ import scipy.optimize
 import scipy.stats
 
 from audiodiff.diffusion import grids, noise, samplers
-from audiodiff.diffusion.gaussians import Mixture
+from audiodiff.diffusion.gaussians import Gaussian, Mixture
 from audiodiff.diffusion.noise import initial_noise
 from audiodiff.diffusion.processes import (
     DDPM_1000,
@@ -171,6 +171,19 @@ def test_second_order_ancestral_without_noise_is_heun():
     grid, x = grids.uniform(VpCosine(), 3), jnp.array([[0.3], [-1.0]])
     noiseless = samplers.ancestral(two_bumps(jnp.float32), x, grid, {}, jax.random.key(0), eta=0.0, second_order=True)
     np.testing.assert_allclose(noiseless, samplers.heun(two_bumps(jnp.float32), x, grid, {}), rtol=1e-5)
+
+
+def test_one_step_of_ddim_has_the_mean_and_deviation_of_its_paper():
+    """Song et al. (2021), eq. 12 and 16, with alpha_paper = abar."""
+    abar_t, abar_s, eta, x, x0 = 0.2, 0.7, 0.5, 1.3, 0.4
+    sigma = eta * np.sqrt((1 - abar_s) / (1 - abar_t)) * np.sqrt(1 - abar_t / abar_s)
+    eps = (x - np.sqrt(abar_t) * x0) / np.sqrt(1 - abar_t)
+    mean = np.sqrt(abar_s) * x0 + np.sqrt(1 - abar_s - sigma**2) * eps
+    grid = Level(jnp.sqrt(jnp.array([abar_t, abar_s])), jnp.sqrt(1 - jnp.array([abar_t, abar_s])))
+    data = Gaussian(jnp.full(1, x0), jnp.zeros(1))
+    y = samplers.ddim(data, jnp.full((COUNT, 1), x), grid, {}, jax.random.key(0), eta=eta)
+    assert np.mean(y) == pytest.approx(mean, abs=4.5 * sigma / COUNT**0.5)
+    assert np.std(y) == pytest.approx(sigma, rel=4.5 / (2 * COUNT) ** 0.5)
 
 
 def edm_algorithm_1(denoise, x, sigmas):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from absl import flags
+from absl.testing import flagsaver
 
 from audiodiff.build.data import DATA_VARIABLE
 from audiodiff.data import write_audio
@@ -249,6 +250,7 @@ def test_runs_that_cannot_be_sampled_or_judged_are_told_in_one_line(model, launc
 
 def test_many_lines_become_one_and_a_bug_keeps_its_traceback(monkeypatch, capsys):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"])
+    flags.FLAGS.mark_as_parsed()
 
     def fail(error: Exception):
         raise error
@@ -258,3 +260,5 @@ def test_many_lines_become_one_and_a_bug_keeps_its_traceback(monkeypatch, capsys
     assert capsys.readouterr().err == "error: out of memory: 4 GiB\n"
     with pytest.raises(KeyError):
         command.guarded(lambda: fail(KeyError("bug")))
+    with flagsaver.flagsaver(traceback=True), pytest.raises(RuntimeError, match="out of memory"):
+        command.guarded(lambda: fail(RuntimeError("out of memory")))

@@ -19,8 +19,8 @@ quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_l
 SMALL = UNet1d((4, 2), (8, 12), (1, 1), (0, 0), embedding=8)
 CONDITIONED = UNet1d(
     (4, 2),
-    (8, 12),
-    (1, 1),
+    (8, 8),
+    (0, 0),
     (0, 2),
     embedding=8,
     conditions=(
@@ -108,10 +108,10 @@ def test_to_blocks_makes_a_strided_convolution_an_ordinary_one():
     "network",
     [
         SMALL,
-        UNet1d((3, 2, 2), (6, 6, 6), (2, 0, 1), (0, 0, 0), dilations=(1, 3), embedding=4),
-        UNet1d((2, 5), (6, 6), (1, 2), (0, 0), overlap=1, dilations=(2,), stem="random", embedding=4),
-        UNet1d((4,), (6,), (2,), (0,), overlap=5, embedding=4),
-        UNet1d((4, 2), (6, 6), (1, 1), (0, 0), stem="spectral", atoms=8, atom_blocks=5, embedding=4),
+        UNet1d((3, 2, 2), (6, 6, 6), (1, 0, 1), (0, 0, 0), dilations=(1, 3), embedding=4),
+        UNet1d((2, 5), (6, 6), (1, 1), (0, 0), overlap=1, dilations=(2,), stem="random", embedding=4),
+        UNet1d((4,), (6,), (1,), (0,), overlap=5, embedding=4),
+        UNet1d((4, 2), (6, 6), (0, 1), (0, 0), stem="spectral", atoms=8, atom_blocks=5, embedding=4),
     ],
 )
 def test_the_receptive_field_is_the_support_of_the_gradient(network):
@@ -132,8 +132,8 @@ def test_the_receptive_field_is_the_support_of_the_gradient(network):
 
 def test_every_skip_reaches_the_output():
     """With the way down cut between stages, the gradient by a stage's output can pass its skip alone."""
-    network = UNet1d((4, 2, 2), (8, 8, 8), (1, 2, 0), (0, 0, 0), embedding=8)
-    stages = ("stem", "encoder0_0", "down1", "encoder1_0", "encoder1_1", "down2")
+    network = UNet1d((4, 2), (8, 8), (1, 2), (0, 0), embedding=8)
+    stages = ("stem", "encoder0_0", "down1", "encoder1_0", "encoder1_1")
     params, x = randomised(network), noise(2, 32, 1)
 
     def output(nudges, skips):
@@ -252,25 +252,31 @@ def test_the_gabor_stem_is_a_nearly_tight_frame(hop, features, channels):
     assert np.sqrt(np.mean(error**2) / np.mean(x**2)) < 0.15
 
 
-def test_a_mask_of_ones_is_nearly_the_identity_and_turning_it_by_a_quarter_shifts_the_phase_of_a_tone():
-    """The spectral head scales and turns what its stem has heard: with nothing else awake it is a linear filter."""
-    network = UNet1d((32,), (4,), (0,), (0,), stem="spectral", atoms=256, atom_blocks=7, embedding=4)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_mask_of_ones_is_nearly_the_identity_and_turning_it_by_a_quarter_shifts_the_phase_of_a_tone(channels):
+    """The spectral head scales and turns what its stem has heard: with nothing else awake it is a linear filter.
+
+    A second channel is silent, and stays so.
+    """
+    network = UNet1d((32,), (4,), (0,), (0,), stem="spectral", atoms=256 * channels, atom_blocks=7, embedding=4)
     time = np.arange(4096)
-    # Halfway between two blocks of the frame's frequencies, (k + 1/2) / 256 cycles a sample.
+    # One of the frame's frequencies, (k + 1/2) / 256 cycles a sample.
     tone, quarter = (np.cos(2 * np.pi * 20.5 / 256 * time + phase) for phase in (0, np.pi / 2))
-    x = tone.astype(np.float32)[None, :, None]
-    params = network.init({"params": jax.random.key(0)}, x, jnp.zeros(1), {}, method="init_all")
+    x = np.pad(tone[None, :, None], ((0, 0), (0, 0), (0, channels - 1))).astype(np.float32)
+    params = quick(lambda key: network.init({"params": key}, x, jnp.zeros(1), {}, method="init_all"))(jax.random.key(0))
+    run = quick(lambda params: network.apply(params, x, jnp.zeros(1), {}))
 
     def output(gain, turn):
-        mask = jnp.concatenate([jnp.full(128, gain), jnp.full(128, turn)])
+        mask = jnp.tile(jnp.repeat(jnp.array([gain, turn]), 128), channels)
         changed = {**params["params"], "mask": {**params["params"]["mask"], "bias": mask}}
-        return np.asarray(network.apply({"params": changed}, x, jnp.zeros(1), {}))[0, 512:-512, 0]
+        return np.asarray(run({"params": changed}))[0, 512:-512]
 
     np.testing.assert_allclose(output(0.0, 0.0), 0, atol=1e-6)
-    np.testing.assert_allclose(output(1.0, 0.0), tone[512:-512], atol=0.1)
+    np.testing.assert_allclose(output(1.0, 0.0)[:, 0], tone[512:-512], atol=0.1)
     turned = output(0.0, 1.0)
-    assert abs(np.corrcoef(turned, quarter[512:-512])[0, 1]) > 0.99
-    assert abs(np.corrcoef(turned, tone[512:-512])[0, 1]) < 0.1
+    np.testing.assert_allclose(turned[:, 1:], 0, atol=1e-6)
+    assert abs(np.corrcoef(turned[:, 0], quarter[512:-512])[0, 1]) > 0.99
+    assert abs(np.corrcoef(turned[:, 0], tone[512:-512])[0, 1]) < 0.1
 
 
 def test_synthesis_is_the_adjoint_of_analysis():
@@ -319,7 +325,6 @@ def count_by_hand(network, channels=1):
         total += (spec.size + 1) * embedding  # a table and a null
     if network.conditions:
         total += dense(embedding, embedding)
-    total += conv(overlap, hop * channels, first)
     for level, width in enumerate(network.channels):
         total += network.blocks[level] * block(width, width) + (network.blocks[level] + 1) * block(2 * width, width)
         attending = (2 * network.blocks[level] + 1) * (network.attention_heads[level] > 0)
@@ -329,9 +334,13 @@ def count_by_hand(network, channels=1):
             total += conv(overlap, factor * before, width) + conv(overlap, width, factor * before)
     last = network.channels[-1]
     total += block(last, last) + attention(last) * (network.attention_heads[-1] > 0)
+    if network.stem == "spectral":
+        atoms, frame = network.atoms, network.atom_blocks * network.atoms * hop * channels
+        return total + frame + dense(atoms + atoms // 2, first) + first + 2 * dense(first, atoms) + frame
+    total += conv(overlap, hop * channels, first) + first
     if network.stem == "gabor":
-        return total + first + dense(first, first) + overlap * first * hop * channels
-    return total + first + conv(overlap, first, hop * channels)
+        return total + dense(first, first) + overlap * first * hop * channels
+    return total + conv(overlap, first, hop * channels)
 
 
 LABELS = (ConditionSpec("digit", "label", 10), ConditionSpec("speaker", "label", 6))
@@ -343,7 +352,8 @@ LABELS = (ConditionSpec("digit", "label", 10), ConditionSpec("speaker", "label",
         (SMALL, 1),
         (SMALL.clone(stem="random"), 2),
         (UNet1d((2, 3, 2), (8, 8, 12), (2, 0, 1), (0, 2, 2), embedding=6, overlap=5), 1),
-        (UNet1d(attention_heads=(0, 0, 4), conditions=LABELS), 1),
+        (UNet1d(conditions=LABELS), 1),
+        (UNet1d(conditions=LABELS, stem="spectral"), 2),
     ],
 )
 def test_the_parameters_are_as_many_as_the_sizes_say(network, channels):
@@ -353,14 +363,15 @@ def test_the_parameters_are_as_many_as_the_sizes_say(network, channels):
 
 
 def test_rematerialisation_changes_neither_parameters_nor_gradients():
-    params, x = randomised(SMALL), noise(1, 16, 1)
-    again = SMALL.clone(remat=True)
+    network, x = UNet1d((4,), (6,), (1,), (0,), embedding=4), noise(1, 16, 1)
+    params, again = randomised(network), network.clone(remat=True)
     assert jax.tree.structure(shapes(again)) == jax.tree.structure(params)
     gradients = [
-        quick(jax.grad(lambda p, n=network: jnp.sum(n.apply(p, x, jnp.zeros(1), {}) ** 2)))(params)
-        for network in (SMALL, again)
+        quick(jax.grad(lambda x, n=one: jnp.sum(n.apply(params, x, jnp.zeros(1), {}) ** 2)))(x)
+        for one in (network, again)
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *gradients)
+    assert np.abs(gradients[0]).max() > 0.01
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
 
 
 def test_computes_in_its_dtype_with_float32_parameters_and_output():
@@ -372,7 +383,7 @@ def test_computes_in_its_dtype_with_float32_parameters_and_output():
         lambda p, c: half.apply(p, jnp.zeros((2, 16, 1)), jnp.zeros(2), c, capture_intermediates=True), params, encoded
     )
     assert y.dtype == jnp.float32
-    assert inside["intermediates"]["encoder1_0"]["__call__"][0].dtype == jnp.bfloat16
+    assert inside["intermediates"]["decoder1_0"]["__call__"][0].dtype == jnp.bfloat16
 
 
 # --- errors
@@ -385,7 +396,8 @@ def test_computes_in_its_dtype_with_float32_parameters_and_output():
         ({"factors": (4, 0)}, r"factors is \(4, 0\): give at least one number, each at least 1"),
         ({"dilations": ()}, r"dilations is \(\): give at least one number, each at least 1"),
         ({"blocks": (1, -1)}, r"blocks is \(1, -1\): .* each at least 0"),
-        ({"stem": "wavelet"}, "unknown stem 'wavelet': choose gabor or random"),
+        ({"stem": "wavelet"}, "unknown stem 'wavelet': choose gabor, random or spectral"),
+        ({"stem": "spectral", "atoms": 7}, "atoms is 7: a cosine and a sine of each frequency make an even number"),
         ({"overlap": 2}, "overlap is 2: a centred kernel spans an odd number of blocks"),
         ({"attention_heads": (0, 4)}, "4 attention heads cannot share 12 channels: use a multiple of 8"),
         ({"conditions": (ConditionSpec("text", "tokens", 5),)}, "no level attends to the tokens of condition 'text'"),
@@ -401,6 +413,13 @@ def test_a_gabor_stem_too_narrow_for_its_audio_channels_is_refused():
         ValueError, match="8 features has no cosine and sine for each of 5 audio channels: use at least 10"
     ):
         shapes(SMALL, channels=5)
+
+
+def test_atoms_that_audio_channels_cannot_share_are_refused():
+    with pytest.raises(
+        ValueError, match="3 audio channels cannot share 8 atoms as cosines and sines: use a multiple of 6"
+    ):
+        shapes(SMALL.clone(stem="spectral", atoms=8), channels=3)
 
 
 def test_an_unknown_condition_is_refused_by_name():
