@@ -27,7 +27,7 @@ PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "extending.md"
 
 def blocks() -> dict[str, str]:
     """Return the page's Python by what its first line says it is: a file, or a file and a dictionary in it."""
-    found = re.findall(r"^```python\n# (.*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    found = re.findall(r"^```python\n# ([^\n]*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     return dict(found)
 
 
@@ -114,7 +114,7 @@ def test_the_sampler_is_of_second_order(extended):
         end = make_sampler({"name": name})(denoise, x, Level(jnp.ones_like(sigma), sigma), {}, None)
         return abs(float(end[0, 0]) - 1 / np.sqrt(5))
 
-    with jax.experimental.enable_x64():
+    with jax.enable_x64(True):
         x = jnp.array([[1.0]], jnp.float64)
-        assert error("midpoint", 20) / error("midpoint", 40) == pytest.approx(4, rel=0.15)
+        assert error("midpoint", 20) / error("midpoint", 40) > 3.5  # 4 for second order; 8 here, where a term vanishes
         assert error("euler", 20) / error("euler", 40) == pytest.approx(2, rel=0.15)

@@ -27,11 +27,11 @@ def log_likelihood(
 ) -> Array:
     """Return ln p(x_0) [batch], in nats, by the change of variables along the probability-flow ODE.
 
-    ln p(x_0) = ln p(x_T) + integral of div, d div = tr(dD/dx) dalpha + tr(deps/dx) dsigma (Song et al. 2021, eq.
-    39), by the trapezoidal rule from the last noisy level of a clean grid, x = alpha x_0, up to the first, whose
-    prior is N(0, alpha^2 sigma_data^2 + sigma^2). The trace is Hutchinson's mean over ``probes`` vectors of random
-    signs drawn from ``key``; ``probes = 0`` takes it exactly, at one evaluation for each dimension. Raises
-    ValueError when probes are asked without a key.
+    ln p(x_0) = ln p(x_T) + integral of tr(dD/dx) dalpha + tr(deps/dx) dsigma (Song et al. 2021, eq. 39), by the
+    trapezoidal rule from the last noisy level of a clean grid, x = alpha x_0, up to the first, whose prior is
+    N(0, alpha^2 sigma_data^2 + sigma^2). The trace is Hutchinson's mean over ``probes`` vectors of random signs drawn
+    from ``key``; ``probes = 0`` takes it exactly, at one evaluation for each dimension.
+    Raises ValueError when probes are asked without a key.
     """
     if probes and key is None:
         raise ValueError(f"probes is {probes} but key is None: pass a key, or probes=0 for the exact trace")

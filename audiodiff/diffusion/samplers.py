@@ -167,9 +167,8 @@ def dpmpp_2m(
 ) -> Any:
     """Solve the ODE by DPM-Solver++ 2M (Lu et al. 2022, algorithm 2), order 2 in ln(alpha/sigma), n evaluations.
 
-    x_s = sigma_s/sigma_t x_t + alpha_s (1 - e^-h) D' with h = ln(alpha_s/sigma_s) - ln(alpha_t/sigma_t). D' = D +
-    h/(2 h_last) (D - D_last) extrapolates to the middle of the step; D' = D on the first step and on one that ends
-    clean.
+    x_s = sigma_s/sigma_t x_t + alpha_s (1 - e^-h) D' with h = ln(alpha_s/sigma_s) - ln(alpha_t/sigma_t). To reach the
+    middle of the step D' = D + h/(2 h_last) (D - D_last), but D' = D on the first step and on one that ends clean.
     """
     return _multistep(denoise, x, grid, conditions, None, 0.0, trajectory)
 

@@ -50,6 +50,7 @@ def test_it_runs_small(root, tmp_path):
     sizes = {"factors": (64, 4), "channels": (8, 8), "blocks": (1, 1), "attention_heads": (0, 1), "embedding": 8}
     config.network = ConfigDict({"name": "unet1d", **sizes})
     config.training.update({"batch_size": 2, "total_steps": 2, "save_every": 2, "evaluate_every": 2, "devices": 1})
+    config.optimiser.warmup_steps = 1
     config.training.update({"held_out_clips": 1, "num_threads": 1})
     config = plain(config)
 

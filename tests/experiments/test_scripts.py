@@ -131,7 +131,8 @@ def test_conditions_are_held_as_asked(model, tmp_path, launch):
 
 def test_a_judge_scores_the_samples(model, samples, digits, tmp_path, launch):
     judge = tmp_path / "judge"
-    ended = launch("train", JUDGE, f"--workdir={judge}", f"--config.data.root={digits}", "--config.training.devices=1")
+    small = ["--config.network.widths=(8,)", "--config.training.total_steps=3", "--config.training.devices=1"]
+    ended = launch("train", JUDGE, f"--workdir={judge}", f"--config.data.root={digits}", *small)
     assert ended.code == 0, ended.err
     ended = process("evaluate", f"--workdir={model[0]}", f"--samples={samples[0]}", f"--judge={judge}")
     assert ended.code == 0, ended.err
@@ -143,10 +144,8 @@ def test_a_judge_scores_the_samples(model, samples, digits, tmp_path, launch):
 
 def test_a_mistake_ends_a_real_process_with_one_line():
     ended = process("train", MODEL, "--workdir=/nowhere", "--config.training.total_step=3")
-    assert ended.err == (
-        "error: unknown config key 'training.total_step'; the nearest are training.total_steps, training.batch_size, "
-        "training.log_every, training.watch_clips, training.save_every\n"
-    )
+    said = "error: unknown config key 'training.total_step'; the nearest are training.total_steps, "
+    assert ended.err.startswith(said) and ended.err.count("\n") == 1
     assert ended.code == 1 and not ended.out
 
 
@@ -222,7 +221,7 @@ def test_a_workdir_that_cannot_be_written_is_told(launch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--num=0"], "flag --num=0: 0 must be a positive integer"),
+        (["--num=0"], "flag --num=0: 0 is not a positive integer"),
         (["--conditions=digt=7"], "unknown condition 'digt'; choose one of digit, speaker"),
         (["--conditions=digit=8"], "unknown value of condition 'digit' '8'; choose one of "),
         (["--conditions=digit"], "--conditions has 'digit' without a value: write it as digit=7,speaker=theo"),

@@ -61,8 +61,7 @@ def noise(*shape):
 # --- lengths
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("time", [1, 2, 7, 8, 9, 40, 1001])
+@pytest.mark.parametrize("time, channels", [(1, 1), (2, 2), (7, 1), (8, 2), (9, 1), (1001, 2)])
 def test_the_output_is_as_long_as_the_input_whatever_the_length(time, channels):
     params = shapes(SMALL, channels=channels)
     y = jax.eval_shape(SMALL.apply, params, jnp.zeros((3, time, channels)), jnp.zeros(3), {})
