@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# While Grain is imported it replaces Python's own import: not in the thread that reads ahead, beside all others.
+import grain  # noqa: F401
 import jax
 import jax.numpy as jnp
 import numpy as np
