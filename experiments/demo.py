@@ -2,8 +2,7 @@
 
     make demo        (or: python experiments/demo.py --workdir=runs/demo)
 
-Stopped half-way, the same command goes on where it was. Under 10 minutes on 2 cores; --smoke takes seconds and learns
-nothing.
+Stopped half-way, the same command goes on where it was. --smoke takes seconds and learns nothing.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from audiodiff.diffusion import grids
 from audiodiff.diffusion.gaussians import Gaussian, Mixture
 from audiodiff.diffusion.likelihood import bits_per_dimension, log_likelihood, variational_bound
 from audiodiff.diffusion.processes import Edm, RectifiedFlow, VpLinear
+from audiodiff.types import Level
 
 TURN = np.linalg.qr(np.random.default_rng(3).standard_normal((4, 4)))[0]
 SPREAD = np.array([0.04, 0.3, 1.0, 2.5])
@@ -40,6 +41,9 @@ def test_log_likelihood_is_the_closed_one(x64, process):
     x0 = jnp.asarray(LAW.rvs(6, random_state=0))
     exact = ODE(x0, grid, None, 0)
     np.testing.assert_allclose(exact / 4, LAW.logpdf(x0) / 4, atol=1e-2)
+    # A density of x_0 cannot depend on the scale in which x_t is written.
+    doubled = ODE(x0, Level(2 * grid.alpha, 2 * grid.sigma), None, 0)
+    np.testing.assert_allclose(doubled, exact, rtol=1e-9)
     # Hutchinson's estimator is unbiased: its mean over many keys is the exact trace.
     many = jnp.repeat(x0[:1], 2000, axis=0)
     estimates = np.asarray(ODE(many, grid, jax.random.split(jax.random.key(0), 2000), 1))

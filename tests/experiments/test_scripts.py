@@ -18,6 +18,7 @@ import soundfile
 from absl import flags
 from absl.testing import flagsaver
 
+import audiodiff.build.experiment  # noqa: F401 - with all that it imports: libraries define flags as well
 from audiodiff.build.data import DATA_VARIABLE
 from audiodiff.data import write_audio
 
