@@ -11,7 +11,8 @@ spectrogram and no vocoder anywhere.
 ``:gpu``    20 minutes of one H200-class GPU, in parts: ``--max_minutes=9`` and again (not yet measured)
 ``:smoke``  seconds; shows that everything runs, not that it learns
 
-Tried before: a stem of 96-sample patches, 53 % of digits and 37 % of speakers after 3,000 steps; docs/results/digits.md.
+Tried before: a stem of 96-sample patches, 53 % of digits and 37 % of speakers after 3,000 steps
+(docs/results/digits.md).
 """
 
 from ml_collections import ConfigDict
