@@ -7,7 +7,9 @@ spectrogram and no vocoder anywhere.
     python experiments/sample.py --workdir=runs/digits_cpu --out=runs/digits_cpu/samples --num=600
     python experiments/evaluate.py --workdir=runs/digits_cpu --samples=runs/digits_cpu/samples --judge=runs/judge_digits
 
-``:cpu``    meant for 60 minutes of 2 cores; not yet run to its end with this stem
+Cost, by size:
+
+``:cpu``    meant for at most 60 minutes of 2 cores; not yet run to its end with this stem
 ``:gpu``    20 minutes of one H200-class GPU, in parts: ``--max_minutes=9`` and again (not yet measured)
 ``:smoke``  seconds; shows that everything runs, not that it learns
 
