@@ -71,6 +71,7 @@ def data() -> ConfigDict:
             "rate_hz": 8000,
             "channels": 1,
             "length_samples": 8192,
+            "bucket_samples": (),
             "target_dbfs": -20.0,
             "crop": "start",
             "max_shift_samples": 0,

@@ -30,6 +30,9 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     common.digits(config)
     config.data.validation_indices = (5,)
     config.data.held_out_split = "validation"
+    # Three quarters of the clips fit half the length: no step is spent on the silence behind them.
+    config.data.bucket_samples = (4096, 6144)
+    config.data.flip_polarity = True  # nobody hears it, and it doubles the data
     config.representation.preemphasis = 0.9
     config.network = ConfigDict(
         {
@@ -44,11 +47,11 @@ def get_config(arg: str = "cpu") -> ConfigDict:
             "embedding": 256,
         }
     )
-    config.objective.levels.mean = 0.0
-    config.objective.levels.std = 1.5
+    config.objective.levels.mean = -0.6
+    config.objective.levels.std = 1.6
     config.sampler.guidance = 2.0
     config.training.batch_size = 16
-    config.training.total_steps = 5500
+    config.training.total_steps = 12_000
     config.training.evaluate_every = 1000
     config.optimiser.learning_rate = 1.5e-3
     config.sampler.grid.sigma_max = 40.0

@@ -19,7 +19,7 @@ from audiodiff.data.sources import Item
 DATA_VARIABLE = "AUDIODIFF_DATA"
 """The environment variable that names the folder where data sets lie, each in a folder of its own."""
 
-PREPARATION = ("length_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity")
+PREPARATION = ("length_samples", "bucket_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity")
 COMMON = (
     *("name", "root", "rate_hz", "channels", "conditions", "in_memory", "strict"),
     *("train_split", "held_out_split", "test_split"),

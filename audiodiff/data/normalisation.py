@@ -63,6 +63,7 @@ class Preparation:
     ``crop``: where a window of ``length_samples`` is taken from a longer clip.
     ``max_shift_samples``: a shorter clip begins at a random place up to this many samples late, as far as it fits.
     Padding is zeros at the end. ``flip_polarity`` turns half of the examples upside down.
+    ``bucket_samples``: shorter lengths that batches of short clips are padded to instead, so that padding costs little.
     """
 
     length_samples: int
@@ -71,6 +72,7 @@ class Preparation:
     max_shift_samples: int = 0
     flip_polarity: bool = False
     silence_dbfs: float = SILENCE_DBFS
+    bucket_samples: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.length_samples < 1:
@@ -79,18 +81,37 @@ class Preparation:
             raise ValueError(f"max_shift_samples is {self.max_shift_samples}; give 0 or more")
         if self.crop not in ("random", "start", "centre"):
             raise ValueError(f"unknown crop {self.crop!r}; choose one of random, start, centre")
+        if list(self.bucket_samples) != sorted({n for n in self.bucket_samples if 0 < n < self.length_samples}):
+            raise ValueError(
+                f"bucket_samples {self.bucket_samples} must rise and lie between 1 and length_samples - 1 = "
+                f"{self.length_samples - 1}"
+            )
 
-    def __call__(self, audio: np.ndarray, rng: np.random.Generator) -> Example:
-        """Prepare one clip, float32 [time, channel]; raise :class:`AudioError` where it is silent."""
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths in samples that examples may have, the shortest first."""
+        return (*self.bucket_samples, self.length_samples)
+
+    def bucket(self, samples: int) -> int:
+        """Return which of ``lengths`` is the first to hold a clip of so many samples at any shift, else the last."""
+        fits = [samples + self.max_shift_samples <= length for length in self.lengths]
+        return fits.index(True) if True in fits else len(fits) - 1
+
+    def __call__(self, audio: np.ndarray, rng: np.random.Generator, bucket: int = -1) -> Example:
+        """Prepare one clip, float32 [time, channel], at ``lengths[bucket]``.
+
+        Raises :class:`AudioError` where it is silent.
+        """
+        length_samples = self.lengths[bucket]
         # Silence is refused whether or not levels are changed: with a target of its own level the gain is 0 dB.
         target = level_dbfs(audio) if self.target_dbfs is None else self.target_dbfs
         audio, gain_db = normalise_level(audio, target, self.silence_dbfs)
-        excess = len(audio) - self.length_samples
+        excess = len(audio) - length_samples
         if excess > 0:
             offset = {"random": int(rng.integers(excess + 1)), "start": 0, "centre": excess // 2}[self.crop]
-            audio = audio[offset : offset + self.length_samples]
+            audio = audio[offset : offset + length_samples]
         shift = int(rng.integers(min(self.max_shift_samples, max(-excess, 0)) + 1))
         sign = -1 if self.flip_polarity and rng.random() < 0.5 else 1
-        padded = np.zeros((self.length_samples, audio.shape[1]), np.float32)
+        padded = np.zeros((length_samples, audio.shape[1]), np.float32)
         padded[shift : shift + len(audio)] = sign * audio
         return Example(padded, shift + len(audio), gain_db)

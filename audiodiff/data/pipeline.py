@@ -3,6 +3,7 @@
 The stream of examples is shuffled anew every epoch and never stored. Example number ``draw`` of the stream is clip
 ``permutation(epoch)[draw mod n]`` of epoch ``draw div n``; batch k holds draws kB to (k+1)B - 1, and host p of P the
 p-th part of it, so that the global batch is the same array in the same order whatever P. Resuming is ``iterate(k)``.
+Where clips go by buckets of length, the order of an epoch is that of :func:`by_bucket`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,25 @@ def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, "shuffle", epoch).permutation(size)
 
 
+@functools.lru_cache(maxsize=4)
+def by_bucket(buckets: tuple[int, ...], batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the batches of one epoch, [batch, batch_size] clips, such that lengths in a batch are much the same.
+
+    ``buckets`` has the bucket of every clip. Clips are shuffled, then cut into batches bucket by bucket; what is left
+    of a bucket goes up into the next, and what is left of the last, less than a batch, sits this epoch out. Then the
+    batches are shuffled.
+    """
+    order = permutation(len(buckets), seed, epoch)
+    bucket_of, left, batches = np.asarray(buckets)[order], order[:0], []
+    for bucket in range(max(buckets) + 1):
+        clips = np.concatenate([left, order[bucket_of == bucket]])
+        whole = len(clips) // batch_size * batch_size
+        batches.append(clips[:whole].reshape(-1, batch_size))
+        left = clips[whole:]
+    joined = np.concatenate(batches)
+    return joined[generator(seed, "buckets", epoch).permutation(len(joined))]
+
+
 @dataclass(frozen=True)
 class _Loader:
     """Make batches of a source. Holds no state, so that threads and processes may share it."""
@@ -58,21 +78,40 @@ class _Loader:
     def __call__(self, k: int) -> tuple[Batch, list[Fault]]:
         """Load this host's part of batch k, with the clips that were skipped."""
         local = self.batch_size // self.process_count
-        first = k * self.batch_size + self.process_index * local
-        draws = range(first, first + local)
-        return self.load([self._clip(draw) for draw in draws], draws, "prepare")
+        first = self.process_index * local
+        draws = range(k * self.batch_size + first, k * self.batch_size + first + local)
+        if not self.preparation.bucket_samples:
+            return self.load([self._clip(draw) for draw in draws], draws, "prepare")
+        epoch, position = divmod(k, len(self.source) // self.batch_size)
+        clips = by_bucket(self._buckets, self.batch_size, self.seed, epoch if self.shuffle else 0)[position].tolist()
+        bucket = max(self._buckets[clip] for clip in clips)  # of the global batch: every host pads to the same length
+        return self.load(clips[first : first + local], draws, "prepare", bucket)
 
     def _clip(self, draw: int) -> int:
         epoch, position = divmod(draw, len(self.source))
         return int(permutation(len(self.source), self.seed, epoch)[position]) if self.shuffle else position
 
-    def load(self, indices: Sequence[int], draws: Sequence[int], name: str) -> tuple[Batch, list[Fault]]:
-        """Load clips by index; the crop of each comes from the stream ``name`` at its draw."""
+    @functools.cached_property
+    def _buckets(self) -> tuple[int, ...]:
+        """The bucket of every clip. Reads them all once, which costs nothing more where they stay in memory."""
+
+        def bucket(index: int) -> int:
+            try:
+                return self.preparation.bucket(len(self.source[index]["audio"]))
+            except AudioError:
+                return 0  # it is zeros in any bucket
+
+        return tuple(bucket(index) for index in range(len(self.source)))
+
+    def load(
+        self, indices: Sequence[int], draws: Sequence[int], name: str, bucket: int = -1
+    ) -> tuple[Batch, list[Fault]]:
+        """Load clips by index, padded to one bucket; the crop of each comes from the stream ``name`` at its draw."""
         rows: list[tuple[Item, Example] | None] = []
         faults = []
         for index, draw in zip(indices, draws, strict=True):
             try:
-                rows.append(self._example(index, generator(self.seed, name, draw)))
+                rows.append(self._example(index, generator(self.seed, name, draw), bucket))
             except AudioError as error:
                 rows.append(None)
                 faults.append(Fault(index, self.source.describe(index), str(error)))
@@ -80,7 +119,8 @@ class _Loader:
         # source's first good clip, the same on every host.
         items, examples = zip(*(row or self._stand_in for row in rows), strict=True)
         weight = np.array([row is not None for row in rows], np.float32)
-        audio = np.stack([example.audio for example in examples]) * weight[:, None, None]
+        length = self.preparation.lengths[bucket]
+        audio = np.stack([example.audio[:length] for example in examples]) * weight[:, None, None]
         batch = {
             "audio": audio[..., 0] if self.source.channels == 1 else audio,
             "weight": weight,
@@ -94,9 +134,9 @@ class _Loader:
             batch |= stack_condition(condition, info, values, self.condition_lengths.get(condition))
         return batch, faults
 
-    def _example(self, index: int, rng: np.random.Generator) -> tuple[Item, Example]:
+    def _example(self, index: int, rng: np.random.Generator, bucket: int = -1) -> tuple[Item, Example]:
         item = self.source[index]
-        return item, self.preparation(item["audio"], rng)
+        return item, self.preparation(item["audio"], rng, bucket)
 
     @functools.cached_property
     def _stand_in(self) -> tuple[Item, Example]:
@@ -173,6 +213,8 @@ class Batches:
             raise ValueError(f"process_index {process_index} is not one of 0 to {process_count - 1}")
         if taken := [name for name in source.conditions if name in RESERVED]:
             raise ValueError(f"a condition may not be named {taken[0]!r}, which every batch has; rename it")
+        if preparation.bucket_samples and len(source) < batch_size:
+            raise ValueError(f"{len(source)} clips make no batch of {batch_size} by bucket; give a smaller batch_size")
         lengths = dict(condition_lengths or {})
         if unknown := [name for name in lengths if name not in source.conditions]:
             raise ValueError(f"condition_lengths names {unknown[0]!r}, which is none of {list(source.conditions)}")

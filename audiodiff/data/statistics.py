@@ -109,8 +109,11 @@ def measure(
             new = list(pool.map(lambda index: _measure_clip(source, preparation, seed, index), indices))
             if strict and (fault := next((one.fault for one in new if one.fault), None)):
                 raise AudioError(f"{fault} (strict is set: unset it to skip such clips)")
-            examples = [one.example for one in new if one.example is not None]
-            if examples:
+            by_length: dict[int, list[np.ndarray]] = {}
+            for one in new:
+                if one.example is not None:
+                    by_length.setdefault(len(one.example), []).append(one.example)
+            for examples in by_length.values():
                 audio = np.stack(examples)
                 x = audio[..., 0] if source.channels == 1 else audio
                 x = np.asarray(x if encode is None else encode(x), np.float64)
@@ -135,7 +138,7 @@ def measure(
         clipped=tuple(source.describe(index) for index, one in enumerate(clips) if one.clipped),
         silent=tuple(one.fault for one in clips if one.fault is not None and one.silent),
         damaged=tuple(one.fault for one in clips if one.fault is not None and not one.silent),
-        preparation=asdict(preparation),
+        preparation=asdict(preparation) | {"bucket_samples": list(preparation.bucket_samples)},  # as JSON has it
         file_formats=dict(file_formats or {}),
         manifest_hash=manifest_hash,
     )
@@ -168,7 +171,8 @@ def _measure_clip(source: Source, preparation: Preparation, seed: int, index: in
     try:
         audio = source[index]["audio"]
         silent = level_dbfs(audio) < preparation.silence_dbfs
-        example = preparation(audio, generator(seed, "statistics", index)).audio
+        rng = generator(seed, "statistics", index)
+        example = preparation(audio, rng, preparation.bucket(len(audio))).audio
     except AudioError as error:
         return _Measured(Fault(index, source.describe(index), str(error)), silent)
     return _Measured(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,6 +89,19 @@ def test_random_crops_and_shifts_reach_every_place():
     assert lengths == {12, 13, 14}
 
 
+@settings(max_examples=50, deadline=None)
+@given(samples=st.integers(1, 60), shift=st.integers(0, 20), seed=st.integers(0, 100))
+def test_the_shortest_bucket_that_holds_a_clip_changes_nothing_but_its_padding(samples, shift, seed):
+    plain = Preparation(50, None, "start", shift)
+    preparation = dataclasses.replace(plain, bucket_samples=(10, 25))
+    audio, bucket = noise(samples) + 10, preparation.bucket(samples)
+    example, whole = preparation(audio, RNG(seed), bucket), plain(audio, RNG(seed))
+    length = preparation.lengths[bucket]
+    np.testing.assert_array_equal(example.audio, whole.audio[:length])
+    assert not whole.audio[length:].any() and example.length == whole.length
+    assert all(shorter < samples + shift for shorter in preparation.lengths[:bucket])
+
+
 def test_polarity_flips_half_of_the_examples():
     audio = noise(8)
     signs = [
@@ -97,8 +112,15 @@ def test_polarity_flips_half_of_the_examples():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"length_samples": 0}, {"length_samples": 4, "crop": "end"}, {"length_samples": 4, "max_shift_samples": -1}],
+    [
+        {"length_samples": 0},
+        {"length_samples": 4, "crop": "end"},
+        {"length_samples": 4, "max_shift_samples": -1},
+        {"length_samples": 4, "bucket_samples": (0, 2)},
+        {"length_samples": 4, "bucket_samples": (3, 2)},
+        {"length_samples": 4, "bucket_samples": (4,)},
+    ],
 )
-def test_impossible_argumentsare_clear_errors(arguments):
-    with pytest.raises(ValueError, match="0|end|-1"):
+def test_impossible_arguments_are_clear_errors(arguments):
+    with pytest.raises(ValueError, match="0|end|-1|must rise and lie between 1 and length_samples - 1 = 3"):
         Preparation(**arguments)

@@ -56,6 +56,55 @@ def test_every_epoch_holds_every_clip_once_in_a_new_order():
     assert tuple(batches(numbered(10), batch_size=10, seed=8)[0]["number"]) != tuple(seen[0])
 
 
+def bucketed(source, **settings) -> Batches:
+    return Batches(source, Preparation(40, bucket_samples=(12, 20)), **{"batch_size": 4, "seed": 7} | settings)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(4, 40), st.sampled_from([1, 2, 4]), st.integers(0, 2**31), st.integers(0, 30), st.booleans())
+def test_hosts_pad_to_one_bucket_and_hold_the_batch_of_one_host(count, hosts, seed, k, shuffle):
+    source = numbered(count)
+    whole = bucketed(source, seed=seed, shuffle=shuffle)[k]
+    parts = [
+        bucketed(source, seed=seed, shuffle=shuffle, process_index=host, process_count=hosts)[k]
+        for host in range(hosts)
+    ]
+    assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
+    np.testing.assert_array_equal(whole["draw"], np.arange(4 * k, 4 * k + 4))
+
+
+def test_an_epoch_by_buckets_loses_no_sample_and_less_than_a_batch_of_clips():
+    source = numbered(31)
+    loader = bucketed(source)
+    epochs = [[loader[7 * epoch + k] for k in range(7)] for epoch in range(3)]
+    for epoch in epochs:
+        clips = np.concatenate([batch["index"] for batch in epoch])
+        assert len(clips) == len(set(clips)) == 28
+        for batch in epoch:
+            lengths = [len(source[clip]["audio"]) for clip in batch["index"]]
+            np.testing.assert_array_equal(batch["length"], lengths)
+            # As long as its longest clip needs.
+            assert batch["audio"].shape[1] == next(length for length in (12, 20, 40) if length >= max(lengths))
+    assert {batch["audio"].shape[1] for batch in epochs[0]} == {12, 20, 40}
+    orders = {tuple(np.concatenate([batch["index"] for batch in epoch])) for epoch in epochs}
+    assert len(orders) == 3
+
+
+def test_buckets_go_on_in_mid_epoch_and_a_bad_clip_keeps_its_place():
+    source = numbered(10)
+    source[3]["audio"][:] = 0  # silent
+    loader = bucketed(source, max_bad_share=0.5)
+    for k, batch in zip(range(1, 6), loader.iterate(1), strict=False):
+        assert_equal(batch, loader[k])
+    weights = {int(i): float(w) for k in range(6) for i, w in zip(loader[k]["index"], loader[k]["weight"], strict=True)}
+    assert weights.pop(3) == 0 and set(weights.values()) == {1.0}
+
+
+def test_fewer_clips_than_a_batch_are_refused_where_they_go_by_bucket():
+    with pytest.raises(ValueError, match="3 clips make no batch of 4 by bucket; give a smaller batch_size"):
+        bucketed(numbered(3))
+
+
 def test_unshuffled_batches_follow_the_source():
     loader = batches(numbered(6), shuffle=False)
     np.testing.assert_array_equal(loader[1]["number"], [4, 5, 0, 1])
