@@ -77,6 +77,7 @@ def data() -> ConfigDict:
             "max_shift_samples": 0,
             "flip_polarity": False,
             "conditions": (),
+            "condition_lengths": ConfigDict(),
             "in_memory": True,
             "train_split": "train",
             "held_out_split": "test",

@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = _judge() if arg.startswith("judge") else _model()
     config.data.name = "embedded"
     config.data.size = 1152
-    config.data.length_samples = 4096
+    config.data.length_samples = 2048
     config.data.held_out_split = "validation"
     if arg.endswith("smoke"):
         config.data.size = 96
@@ -66,11 +66,12 @@ def _model() -> ConfigDict:
     config.optimiser.learning_rate = 2e-3
     config.sampler.grid.sigma_max = 40.0
     config.sampler.steps = 40
-    config.sampler.guidance = 1.5
+    config.sampler.name = "dpmpp_2m_sde"
+    config.sampler.guidance = 2.0
     config.training.batch_size = 16
-    config.training.total_steps = 2000
-    config.training.save_every = 500
-    config.training.evaluate_every = 1000
+    config.training.total_steps = 4500
+    config.training.save_every = 1000
+    config.training.evaluate_every = 1500
     config.training.log_every = 20
-    config.training.ema = ConfigDict({"short": ("constant", 0.998)})
+    config.training.ema = ConfigDict({"short": ("constant", 0.999)})
     return config

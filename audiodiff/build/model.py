@@ -60,7 +60,7 @@ class Facts:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["conditions"] = {
-                name: data.ConditionInfo(info["kind"], tuple(info["vocabulary"]))
+                name: data.ConditionInfo(info["kind"], tuple(info["vocabulary"]), tuple(info.get("shape", ())))
                 for name, info in values["conditions"].items()
             }
             return cls(**values)

@@ -20,6 +20,8 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 CONDITIONS: dict[str, Callable[[str, ConditionInfo], ConditionSpec]] = {
     "label": lambda name, info: ConditionSpec(name, "label", size=len(info.vocabulary)),
     "number": lambda name, info: ConditionSpec(name, "number"),
+    "text": lambda name, info: ConditionSpec(name, "tokens", size=256),
+    "array": lambda name, info: ConditionSpec(name, "frames" if len(info.shape) > 1 else "vector", size=info.shape[-1]),
 }
 """Kind of a condition in the data -> what a network is told of it."""
 

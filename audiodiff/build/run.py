@@ -19,6 +19,8 @@ from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.model import Facts, Model, judge_classes, make_judge, make_model
 from audiodiff.build.process import make_grid
 from audiodiff.build.sampler import make_sampler
+from audiodiff.data import stack_condition
+from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
 from audiodiff.evaluation.generate import generate
 from audiodiff.evaluation.judge import Judge
 from audiodiff.training import latest_step, read_config, restore_params
@@ -74,13 +76,19 @@ class Run:
         steps: int | None = None,
         guidance: float | None = None,
         length_samples: int | None = None,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Generate one clip for each value of the conditions: float32 [batch, time] at ``facts.rate_hz``.
 
         With several channels [batch, time, channel]. ``key`` is one key, from which each clip's own is derived, or one
-        key a clip. A condition is a label as the data set writes it ("7"), its index (7), a number where it is one, or
-        a sequence of these; single values are repeated to the longest. Sampler, steps, guidance and length default to
-        the config's. Raises ConfigError for unknown conditions, labels or samplers.
+        key a clip. A condition is a label as the data set writes it ("7"), its index (7), a number, a text or an array
+        (or the path of its .npy file) where it is one, or a sequence of these; single values are repeated to the
+        longest. Sampler, steps, guidance and length default to
+        the config's.
+
+        ``known`` is (audio, keep): recordings [batch or 1, time] (with several channels [..., channel]) and which of
+        their samples to keep, bool [time]. The rest is made to go with them, at their level. Raises ConfigError for
+        unknown conditions, labels or samplers, and for known audio that cannot be.
         """
         settings = self.settings(sampler=sampler, steps=steps, guidance=guidance)
         values = self.encode_conditions(conditions or {}, len(key) if key.ndim else None)
@@ -96,6 +104,7 @@ class Run:
         length = self.facts.length_samples if length_samples is None else length_samples
         if length < 1:
             raise ConfigError(f"length_samples is {length}: give at least 1")
+        gains_db, given = self._known(known, batch, length) if known else (np.zeros(batch), None)
         audio = generate(
             self.model.objective,
             self.params,
@@ -106,30 +115,87 @@ class Run:
             sampler=make_sampler({"name": settings["name"], **settings["options"]}),
             length_samples=length,
             guided=guided,
+            known=given,
         )
-        return np.asarray(audio)
+        clips = np.stack([restore_level(clip, gain) for clip, gain in zip(np.asarray(audio), gains_db, strict=True)])
+        if known is None:
+            return clips
+        # A filter of the representation rings from a hole into what follows it: what is kept comes back untouched.
+        keep = np.asarray(known[1], bool).reshape(1, -1, *[1] * (clips.ndim - 2))
+        return np.where(keep, np.asarray(known[0], np.float32), clips)
+
+    def continue_audio(
+        self, key: Array, prompt: np.ndarray, conditions: Mapping[str, Any] | None = None, **options: Any
+    ) -> np.ndarray:
+        """Go on where a prompt ends: float32 [batch, time], which begins with the prompt [batch or 1, given].
+
+        With several channels [..., channel]. ``options`` are those of :meth:`sample`; ``length_samples`` counts the
+        prompt too. Raises ConfigError where nothing is left to be made.
+        """
+        length = options.get("length_samples") or self.facts.length_samples
+        given = np.shape(prompt)[1]
+        if given >= length:
+            raise ConfigError(f"the prompt has {given} samples and the result {length}: shorten it or ask for more")
+        padded = np.pad(prompt, [(0, 0), (0, length - given), *[(0, 0)] * (np.ndim(prompt) - 2)])
+        return self.sample(key, conditions, known=(padded, np.arange(length) < given), **options)
+
+    def _known(
+        self, known: tuple[np.ndarray, np.ndarray], batch: int, length: int
+    ) -> tuple[np.ndarray, tuple[Array, Array]]:
+        """Check known audio and bring what is kept to the level of training: gains in dB, and (audio, keep)."""
+        audio, keep = np.asarray(known[0], np.float32), np.asarray(known[1], bool)
+        wanted = (length,) if self.facts.channels == 1 else (length, self.facts.channels)
+        if audio.shape[1:] != wanted or len(audio) not in (1, batch) or keep.shape != (length,):
+            raise ConfigError(
+                f"the known audio has shape {audio.shape} and its mask {keep.shape}: give "
+                f"{(batch, *wanted)} and {(length,)}"
+            )
+        if not np.isfinite(audio).all():
+            raise ConfigError("the known audio holds NaN or infinite samples: mend it first")
+        target = self.config["data"]["target_dbfs"]
+        gains = []
+        for clip in audio:
+            level = level_dbfs(clip[keep])
+            audible = target is not None and level >= SILENCE_DBFS  # a gain would only bring up noise
+            gains.append(target - level if audible else 0.0)
+        gains_db = np.broadcast_to(gains, batch)
+        scaled = audio * 10 ** (np.asarray(gains).reshape(-1, *[1] * (audio.ndim - 1)) / 20)
+        whole = np.broadcast_to(scaled.astype(np.float32), (batch, *wanted))
+        return gains_db, (jnp.asarray(whole), jnp.broadcast_to(keep, (batch, length)))
 
     def encode_conditions(self, conditions: Mapping[str, Any], batch: int | None = None) -> dict[str, Array]:
-        """Turn conditions as people write them into arrays [batch], by default as many as the longest has values."""
+        """Turn conditions as people write them into arrays [batch, ...], as many as the longest has by default."""
         known = dict.fromkeys(self.conditions)
         for name in conditions:
             choose("condition", name, known)
         if missing := [name for name in known if name not in conditions]:
             raise ConfigError(f"condition {missing[0]!r} is missing; this model takes {', '.join(known)}")
-        many = {name: _as_list(value) for name, value in conditions.items()}
+        many = {name: _as_list(value, len(self.facts.conditions[name].shape)) for name, value in conditions.items()}
         batch = max(map(len, many.values()), default=1) if batch is None else batch
         for name, values in many.items():
             if len(values) not in (1, batch):
                 raise ConfigError(f"condition {name!r} has {len(values)} values for {batch} clips: give 1 or {batch}")
-        return {
-            name: jnp.asarray([self._value(name, value) for value in values] * (batch // len(values)))
-            for name, values in many.items()
-        }
+        arrays = {}
+        for name, values in many.items():
+            info, made = self.facts.conditions[name], [self._value(name, value) for value in values]
+            arrays[name] = jnp.asarray(stack_condition(name, info, made * (batch // len(made)), info.longest)[name])
+        return arrays
 
-    def _value(self, name: str, value: Any) -> int | float:
-        """Turn one value of a condition into the number that a batch carries."""
+    def _value(self, name: str, value: Any) -> Any:
+        """Turn one value of a condition into what a batch carries."""
         info = self.facts.conditions[name]
-        if info.kind != "label":
+        if info.kind in ("text", "array"):
+            try:
+                made = np.asarray(info.encode(value) if isinstance(value, str) else value)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"condition {name!r}: {error}") from None
+            own = 1 if info.longest else 0  # a sequence may be shorter than the longest
+            if made.ndim != len(info.shape) or made.shape[own:] != info.shape[own:] or len(made) > info.shape[0]:
+                raise ConfigError(
+                    f"condition {name!r} has shape {made.shape}: the model takes {'at most ' * own}{info.shape}"
+                )
+            return made
+        if info.kind == "number":
             try:
                 return float(value)
             except (TypeError, ValueError):
@@ -190,5 +256,10 @@ def hash_weights(params: PyTree) -> str:
     return digest.hexdigest()[:16]
 
 
-def _as_list(value: Any) -> Sequence[Any]:
-    return [value] if isinstance(value, str) or np.ndim(value) == 0 else list(value)
+def _as_list(value: Any, axes: int) -> Sequence[Any]:
+    """Return a sequence of values, one of which is a string or has so many axes."""
+    return [value] if isinstance(value, str) or (not _strings(value) and np.ndim(value) == axes) else list(value)
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(each, str) for each in value)

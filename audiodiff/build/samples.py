@@ -86,7 +86,7 @@ def file_name(values: Mapping[str, str], take: int) -> str:
     >>> file_name({"digit": "7", "speaker": "theo"}, 0)
     '7_theo_0.wav'
     """
-    safe = [re.sub(r"[^\w .+-]|^\.", lambda match: f"%{ord(match[0]):02X}", value) for value in values.values()]
+    safe = [re.sub(r"[^\w .+-]|^\.", lambda match: f"%{ord(match[0]):02X}", value[:40]) for value in values.values()]
     return "_".join((*safe, str(take))) + ".wav"
 
 
@@ -94,7 +94,8 @@ def _turns(run: Run, fixed: dict[str, str]) -> list[dict[str, str]]:
     """Return the combinations of values that come in turn, checked."""
     for name in run.conditions:
         if name not in fixed and name not in run.vocabularies:
-            raise ConfigError(f"condition {name!r} is a number, not one of a few labels: give it a value, as {name}=1")
+            kind = run.facts.conditions[name].kind
+            raise ConfigError(f"condition {name!r} is a {kind}, not one of a few labels: give it a value, as {name}=1")
     choices = {name: (fixed[name],) if name in fixed else run.vocabularies[name] for name in run.conditions}
     turns = combinations(choices)
     run.encode_conditions({**turns[0], **fixed})

@@ -5,7 +5,7 @@ from audiodiff.data.embedded import EmbeddedSounds, Truth
 from audiodiff.data.layouts import LAYOUTS, detect_layout
 from audiodiff.data.manifest import Clip, Manifest, ManifestSource, read_manifest, write_manifest
 from audiodiff.data.normalisation import Preparation, level_dbfs, normalise_level, restore_level
-from audiodiff.data.pipeline import Batches, Fault
+from audiodiff.data.pipeline import Batches, Fault, stack_condition
 from audiodiff.data.sources import ArraySource, AudioError, ConditionInfo, InMemory, Source, Subset
 from audiodiff.data.statistics import DataStatistics, measure
 
@@ -35,6 +35,7 @@ __all__ = [
     "read_audio",
     "read_manifest",
     "restore_level",
+    "stack_condition",
     "write_audio",
     "write_manifest",
 ]

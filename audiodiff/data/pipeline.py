@@ -154,8 +154,8 @@ class _Loader:
 def stack_condition(name: str, info: ConditionInfo, values: Sequence[Any], length: int | None) -> Batch:
     """Stack one condition over the batch: labels int32 [batch], numbers float32 [batch], text and arrays [batch, ...].
 
-    With ``length``, sequences are cut or zero-padded to it along their first axis, and ``{name}_length`` tells how
-    much of each is its own. Without it they must all be of one shape.
+    With ``length``, sequences are cut or padded to it along their first axis, text with -1 and arrays with zeros, and
+    ``{name}_length`` tells how much of each is its own. Without it they must all be of one shape.
     """
     if info.kind == "label":
         return {name: np.array(values, np.int32)}
@@ -169,8 +169,11 @@ def stack_condition(name: str, info: ConditionInfo, values: Sequence[Any], lengt
                 f"give condition_lengths={{{name!r}: N}} to cut or pad each to N"
             )
         return {name: np.stack(values)}
-    cut = [np.asarray(value)[:length] for value in values]
-    padded = [np.pad(value, [(0, length - len(value))] + [(0, 0)] * (value.ndim - 1)) for value in cut]
+    cut, filler = [np.asarray(value)[:length] for value in values], -1 if info.kind == "text" else 0
+    padded = [
+        np.pad(value, [(0, length - len(value))] + [(0, 0)] * (value.ndim - 1), constant_values=filler)
+        for value in cut
+    ]
     return {name: np.stack(padded), f"{name}_length": np.array([len(value) for value in cut], np.int32)}
 
 
@@ -184,7 +187,8 @@ class Batches:
 
     ``batch_size`` is that of the global batch, of which each of ``process_count`` hosts gets an equal part.
     A clip that cannot be used is skipped and named in ``faults``; ``strict`` raises instead, and so do more than
-    ``max_bad_share`` of all clips. ``num_threads`` read ahead up to ``prefetch`` batches; ``num_workers``
+    ``max_bad_share`` of all clips. ``condition_lengths`` says to how many entries sequences are cut or padded, by
+    condition (default: what the source says of it). ``num_threads`` read ahead up to ``prefetch`` batches; ``num_workers``
     processes do so where decoding is the bottleneck (each imports the main module anew: guard it by ``__main__``).
     """
 
@@ -215,7 +219,8 @@ class Batches:
             raise ValueError(f"a condition may not be named {taken[0]!r}, which every batch has; rename it")
         if preparation.bucket_samples and len(source) < batch_size:
             raise ValueError(f"{len(source)} clips make no batch of {batch_size} by bucket; give a smaller batch_size")
-        lengths = dict(condition_lengths or {})
+        lengths = {name: info.longest for name, info in source.conditions.items() if info.longest}
+        lengths |= dict(condition_lengths or {})
         if unknown := [name for name in lengths if name not in source.conditions]:
             raise ValueError(f"condition_lengths names {unknown[0]!r}, which is none of {list(source.conditions)}")
         self._loader = _Loader(

@@ -28,15 +28,23 @@ class ConditionInfo:
     """Describe one condition.
 
     ``label``: one of ``vocabulary``, stored as its position there. ``number``: a float. ``text``: int32 [token], the
-    UTF-8 bytes, so that any script fits and 0 stays free for padding. ``array``: float32 from an ``.npy`` file.
+    UTF-8 bytes, so that any script fits. ``array``: float32 from an ``.npy`` file. ``shape`` is that of one value in a
+    batch, where it is the same for all: (longest,) of a text, (size,) of a vector, (longest, size) of frames.
     """
 
     kind: Kind
     vocabulary: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown condition kind {self.kind!r}; choose one of {', '.join(KINDS)}")
+
+    @property
+    def longest(self) -> int | None:
+        """How many entries of a sequence a batch holds, None where the condition is no sequence or says nothing."""
+        is_sequence = self.kind == "text" or len(self.shape) > 1
+        return self.shape[0] if is_sequence and self.shape else None
 
     def encode(self, value: str | float) -> int | float | np.ndarray:
         """Turn a value as people write it into the value that a batch carries."""

@@ -174,3 +174,35 @@ def test_the_hash_is_of_the_weights_and_their_places():
     assert hash_weights(one) == hash_weights(same) and len(hash_weights(one)) == 16
     assert hash_weights({**one, "b": np.array([1, 1 + 1e-7], np.float32)}) != hash_weights(one)
     assert hash_weights({"a": one["a"], "c": one["b"]}) != hash_weights(one)
+
+
+def test_what_is_kept_comes_back_untouched_and_the_rest_goes_with_it(lively, clips):
+    keep = np.ones(2048, bool)
+    keep[600:1400] = False
+    known = 0.01 * clips + 0.003 * np.random.default_rng(0).normal(size=clips.shape).astype(np.float32)
+    made = lively.sample(KEY, ASKED, known=(known, keep))
+    np.testing.assert_array_equal(made[:, keep], known[:, keep])
+    assert np.abs(made - known)[:, ~keep].max(axis=1).min() > 1e-4, "the hole is filled anew"
+    # Another surrounding, another filling: of the same key it can differ by what is kept alone.
+    other = lively.sample(KEY, ASKED, known=(known[:, ::-1], keep))
+    assert np.abs(other - made)[:, ~keep].max(axis=1).min() > 1e-5
+    louder = lively.sample(KEY, ASKED, known=(4 * known, keep))
+    np.testing.assert_allclose(louder, 4 * made, rtol=2e-3, atol=1e-4)
+
+
+def test_a_prompt_is_continued(lively):
+    prompt = np.random.default_rng(0).normal(size=(1, 500)).astype(np.float32) * 0.02
+    made = lively.continue_audio(KEY, prompt, ASKED, length_samples=900)
+    assert made.shape == (2, 900) and np.isfinite(made).all()
+    np.testing.assert_array_equal(made[:, :500], np.repeat(prompt, 2, axis=0))
+    assert np.abs(made[0, 500:] - made[1, 500:]).max() > 1e-4
+
+
+def test_known_audio_that_cannot_be_is_a_clear_error(lively):
+    keep = np.arange(2048) < 10
+    with pytest.raises(ConfigError, match=r"known audio has shape \(2, 100\).*give \(2, 2048\) and \(2048,\)"):
+        lively.sample(KEY, ASKED, known=(np.zeros((2, 100)), keep))
+    with pytest.raises(ConfigError, match="holds NaN"):
+        lively.sample(KEY, ASKED, known=(np.full((2, 2048), np.nan), keep))
+    with pytest.raises(ConfigError, match="the prompt has 2048 samples and the result 2048: shorten it"):
+        lively.continue_audio(KEY, np.zeros((1, 2048)), ASKED)

@@ -226,7 +226,7 @@ def test_sequences_of_unequal_length_are_padded_where_asked():
     with pytest.raises(ValueError, match=r"condition 'text' .* condition_lengths=\{'text': N\}"):
         batches(source, batch_size=3)[0]
     batch = batches(source, batch_size=3, shuffle=False, condition_lengths={"text": 4})[0]
-    np.testing.assert_array_equal(batch["text"], [[72, 105, 0, 0], [72, 101, 108, 108], [33, 0, 0, 0]])
+    np.testing.assert_array_equal(batch["text"], [[72, 105, -1, -1], [72, 101, 108, 108], [33, -1, -1, -1]])
     np.testing.assert_array_equal(batch["text_length"], [2, 4, 1])
 
 
