@@ -54,6 +54,9 @@ def _model() -> ConfigDict:
             "stem": "spectral",
             "atoms": 256,
             "atom_blocks": 9,
+            "long_level": 2,
+            "long_atoms": 512,
+            "long_blocks": 7,
             "factors": (32, 2, 2),
             "channels": (96, 128, 160),
             "blocks": (1, 1, 1),
@@ -69,9 +72,9 @@ def _model() -> ConfigDict:
     config.sampler.name = "dpmpp_2m_sde"
     config.sampler.guidance = 2.0
     config.training.batch_size = 16
-    config.training.total_steps = 4500
+    config.training.total_steps = 4000
     config.training.save_every = 1000
-    config.training.evaluate_every = 1500
+    config.training.evaluate_every = 1000
     config.training.log_every = 20
     config.training.ema = ConfigDict({"short": ("constant", 0.999)})
     return config

@@ -40,6 +40,9 @@ def get_config(arg: str = "cpu") -> ConfigDict:
             "stem": "spectral",
             "atoms": 256,
             "atom_blocks": 9,
+            "long_level": 2,
+            "long_atoms": 512,
+            "long_blocks": 5,
             "factors": (32, 2, 2),
             "channels": (128, 192, 256),
             "blocks": (1, 1, 1),
@@ -51,7 +54,7 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     config.objective.levels.std = 1.6
     config.sampler.guidance = 2.0
     config.training.batch_size = 16
-    config.training.total_steps = 12_000
+    config.training.total_steps = 9_000
     config.training.evaluate_every = 1000
     config.optimiser.learning_rate = 1.5e-3
     config.sampler.grid.sigma_max = 40.0

@@ -258,8 +258,11 @@ def hash_weights(params: PyTree) -> str:
 
 def _as_list(value: Any, axes: int) -> Sequence[Any]:
     """Return a sequence of values, one of which is a string or has so many axes."""
-    return [value] if isinstance(value, str) or (not _strings(value) and np.ndim(value) == axes) else list(value)
 
+    def count(value: Any) -> int:
+        if isinstance(value, str):
+            return axes
+        # Arrays in a list may be of different lengths: only the first is looked into.
+        return 1 + count(value[0]) if isinstance(value, (list, tuple)) and value else np.ndim(value)
 
-def _strings(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and any(isinstance(each, str) for each in value)
+    return [value] if count(value) == axes else list(value)

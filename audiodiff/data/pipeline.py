@@ -171,8 +171,7 @@ def stack_condition(name: str, info: ConditionInfo, values: Sequence[Any], lengt
         return {name: np.stack(values)}
     cut, filler = [np.asarray(value)[:length] for value in values], -1 if info.kind == "text" else 0
     padded = [
-        np.pad(value, [(0, length - len(value))] + [(0, 0)] * (value.ndim - 1), constant_values=filler)
-        for value in cut
+        np.pad(value, [(0, length - len(value))] + [(0, 0)] * (value.ndim - 1), constant_values=filler) for value in cut
     ]
     return {name: np.stack(padded), f"{name}_length": np.array([len(value) for value in cut], np.int32)}
 
@@ -188,8 +187,9 @@ class Batches:
     ``batch_size`` is that of the global batch, of which each of ``process_count`` hosts gets an equal part.
     A clip that cannot be used is skipped and named in ``faults``; ``strict`` raises instead, and so do more than
     ``max_bad_share`` of all clips. ``condition_lengths`` says to how many entries sequences are cut or padded, by
-    condition (default: what the source says of it). ``num_threads`` read ahead up to ``prefetch`` batches; ``num_workers``
-    processes do so where decoding is the bottleneck (each imports the main module anew: guard it by ``__main__``).
+    condition (default: what the source says of it). ``num_threads`` read ahead up to ``prefetch`` batches;
+    ``num_workers`` processes do so where decoding is the bottleneck (each imports the main module anew: guard it by
+    ``__main__``).
     """
 
     def __init__(

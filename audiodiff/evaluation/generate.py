@@ -35,9 +35,10 @@ def generate(
     ``conditions`` are raw, each [batch, ...], and ``grid`` the n + 1 levels. With ``guided`` the estimate is that of
     :class:`ClassifierFree` with the fields in ``guidance`` (scale, sigma_low, sigma_high, rescale); without, the null
     is left out, and half the work with it. A clip depends on its own key and conditions, the weights and the grid, not
-    on what else is in the batch. ``known`` is (audio, keep), keep bool [batch, time]: there x_0 is that of the audio, and
-    the rest is made to go with it (:class:`Inpaint`). Weights, keys, conditions, guidance and the values of the grid are arguments, so that
-    changing them compiles nothing; another sampler, number of steps, batch or length does.
+    on what else is in the batch. ``known`` is (audio, keep), keep bool [batch, time]: there x_0 is that of the audio,
+    and the rest is made to go with it (:class:`Inpaint`). Weights, keys, conditions, guidance, known audio and the
+    values of the grid are arguments, so that changing them compiles nothing; another sampler, number of steps, batch or
+    length does.
     """
     network = objective.network
     representation: Any = objective.representation

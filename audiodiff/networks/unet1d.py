@@ -106,6 +106,11 @@ def gabor_synthesis(hop: int, channels: int) -> Callable[..., Array]:
     return init
 
 
+def _at(name: str, level: int) -> str:
+    """Name a submodule of a level; those of the first go without a number."""
+    return f"{name}{level}" if level else name
+
+
 class ResidualBlock(nn.Module):
     """Add to x [batch, time, channel] norm, SiLU, conv, norm, FiLM by vector [batch, dim], SiLU, dilated conv.
 
@@ -147,6 +152,9 @@ class UNet1d(nn.Module):
     ``stem`` says how patches begin: "random"; "gabor", as the short-time spectrum of :func:`gabor_frame`; or
     "spectral", a longer one of ``atoms`` features over ``atom_blocks`` blocks beside its log-energy. The head then
     scales and turns it atom by atom before synthesis, so that a harmonic is denoised by numbers that change slowly.
+    With ``long_level`` a second spectrum, of ``long_atoms`` over ``long_blocks`` of that level's blocks, enters there
+    and its masked synthesis is added. It is to tell harmonics apart: N samples of window resolve 2 rate/N Hz, and a
+    network that cannot resolve a pitch cannot be asked for it (docs/results/digits.md).
     ``attention`` and ``window`` are :class:`Attention`'s. ``remat`` computes blocks again in the backward pass instead
     of keeping their activations. Any length goes in, unless ``strict`` asks for multiples of ``multiple``.
 
@@ -170,6 +178,9 @@ class UNet1d(nn.Module):
     stem: Literal["gabor", "random", "spectral"] = "gabor"
     atoms: int = 256
     atom_blocks: int = 7
+    long_level: int = 0
+    long_atoms: int = 512
+    long_blocks: int = 7
     embedding: int = 256
     conditions: tuple[ConditionSpec, ...] = ()
     remat: bool = False
@@ -186,11 +197,17 @@ class UNet1d(nn.Module):
                 raise ValueError(f"{name} is {values}: give at least one number, each at least {least}")
         if self.stem not in ("gabor", "random", "spectral"):
             raise ValueError(f"unknown stem {self.stem!r}: choose gabor, random or spectral")
-        for name in ("overlap", "atom_blocks"):
+        for name in ("overlap", "atom_blocks", "long_blocks"):
             if (span := getattr(self, name)) < 1 or span % 2 == 0:
                 raise ValueError(f"{name} is {span}: a centred kernel spans an odd number of blocks, 1, 3, 5 ...")
-        if self.stem == "spectral" and (self.atoms < 2 or self.atoms % 2):
-            raise ValueError(f"atoms is {self.atoms}: a cosine and a sine of each frequency make an even number")
+        for name in ("atoms", "long_atoms"):
+            if (atoms := getattr(self, name)) < 2 or atoms % 2:
+                raise ValueError(f"{name} is {atoms}: a cosine and a sine of each frequency make an even number")
+        if not 0 <= self.long_level < len(self.factors) or (self.long_level and self.stem != "spectral"):
+            raise ValueError(
+                f"long_level is {self.long_level}: choose 1 to {len(self.factors) - 1} with the spectral stem, "
+                "or 0 for no long spectrum"
+            )
         for features, heads in zip(self.channels, self.attention_heads, strict=True):
             if heads and features % (2 * heads):  # rotary positions turn the channels of a head in pairs
                 raise ValueError(
@@ -204,6 +221,13 @@ class UNet1d(nn.Module):
     def multiple(self) -> int:
         """The number of samples that lengths are padded to a multiple of."""
         return math.prod(self.factors)
+
+    @property
+    def spectra(self) -> dict[int, tuple[int, int]]:
+        """The spectra that the network hears: (atoms, blocks) by the level whose blocks they span."""
+        if self.stem != "spectral":
+            return {}
+        return {self.long_level: (self.long_atoms, self.long_blocks), 0: (self.atoms, self.atom_blocks)}
 
     def setup(self) -> None:
         self.condition_encoder = ConditionEncoder(self.conditions, self.embedding, dtype=self.dtype)
@@ -222,11 +246,13 @@ class UNet1d(nn.Module):
         time, audio_channels = x.shape[1:]
         vector = self._vector(noise_condition, conditions)
         tokens = conditions.get("tokens")
-        h, spectrum = self._stem(x, conditions)
-        skips = [h]
+        h, spectra = self._stem(x, conditions)
+        skips, masked = [h], []
         for level, features in enumerate(self.channels):
             if level:
                 h = self._conv(features, f"down{level}")(to_blocks(h, self.factors[level]))
+                if level in spectra:
+                    h = h + self._features(spectra[level], audio_channels, level)
                 skips.append(h)
             for index in range(self.blocks[level]):
                 h = self._block(h, vector, tokens, level, index, "encoder")
@@ -235,10 +261,14 @@ class UNet1d(nn.Module):
         for level in reversed(range(len(self.channels))):
             for index in reversed(range(self.blocks[level] + 1)):
                 h = self._block(jnp.concatenate([h, skips.pop()], -1), vector, tokens, level, index, "decoder")
+            if level in spectra:
+                normed = jax.nn.silu(RMSNorm(dtype=self.dtype, name=_at("norm", level))(h))
+                masked.append(self._masked(normed, spectra[level], audio_channels, level))
             if level:
                 factor, features = self.factors[level], self.channels[level - 1]
                 h = from_blocks(self._conv(factor * features, f"up{level}")(h), factor)
-        return self._head(h, spectrum, audio_channels)[:, :time].astype(jnp.promote_types(self.dtype, jnp.float32))
+        y = sum(masked[1:], masked[0]) if masked else self._head(h, audio_channels)
+        return y[:, :time].astype(jnp.promote_types(self.dtype, jnp.float32))
 
     def _vector(self, noise_condition: Array, conditions: Conditions) -> Array:
         """Embed noise level and global conditions as the vector [batch, embedding] that modulates every block."""
@@ -248,10 +278,10 @@ class UNet1d(nn.Module):
             vector = vector + Dense(self.embedding, dtype=self.dtype, name="mix")(jax.nn.silu(vector))
         return jax.nn.silu(vector)
 
-    def _stem(self, x: Array, conditions: Conditions) -> tuple[Array, Array | None]:
+    def _stem(self, x: Array, conditions: Conditions) -> tuple[Array, dict[int, Array]]:
         """Pad x [batch, time, channel] and cut it into overlapping patches [batch, patch, channels[0]].
 
-        With them comes, where the stem is spectral, the spectrum they were made of, [batch, patch, atoms].
+        With them come, where the stem is spectral, the spectra [batch, patch, atoms] by the level that they belong to.
         """
         (time, audio_channels), hop = x.shape[1:], self.factors[0]
         lower, missing = time - time % self.multiple, -time % self.multiple
@@ -259,62 +289,72 @@ class UNet1d(nn.Module):
             legal = f"{lower} or {time + missing}" if lower else f"{time + missing}"
             raise ValueError(f"{time} samples are not a multiple of {self.multiple}: use {legal}")
         x = jnp.pad(x, ((0, 0), (0, missing), (0, 0))).astype(self.dtype)
-        blocks, spectrum = to_blocks(x, hop), None
+        spectra: dict[int, Array] = {}
         if self.stem == "spectral":
-            if self.atoms % (2 * audio_channels):
-                raise ValueError(
-                    f"{audio_channels} audio channels cannot share {self.atoms} atoms as cosines and sines: "
-                    f"use a multiple of {2 * audio_channels}"
-                )
-            analysis = gabor_analysis(hop, audio_channels)
-            spectrum = self._atoms(self.atoms, "analysis", kernel_init=analysis)(blocks)
-            # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
-            cosine, sine = _cosine_and_sine(spectrum, audio_channels)
-            energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-8) / 4
-            features = jnp.concatenate([spectrum, energy.reshape(*spectrum.shape[:2], -1)], -1)
-            h = Dense(self.channels[0], dtype=self.dtype, name="stem")(features)
+            for level, (atoms, _) in self.spectra.items():
+                if atoms % (2 * audio_channels):
+                    raise ValueError(
+                        f"{audio_channels} audio channels cannot share {atoms} atoms as cosines and sines: "
+                        f"use a multiple of {2 * audio_channels}"
+                    )
+                analysis = gabor_analysis(self._hop(level), audio_channels)
+                analyse = self._atoms(atoms, level, "analysis", kernel_init=analysis)
+                spectra[level] = analyse(to_blocks(x, self._hop(level)))
+            h = self._features(spectra[0], audio_channels, 0)
         else:
             analysis = gabor_analysis(hop, audio_channels) if self.stem == "gabor" else lecun_normal()
-            h = self._conv(self.channels[0], "stem", kernel_init=analysis)(blocks)
+            h = self._conv(self.channels[0], "stem", kernel_init=analysis)(to_blocks(x, hop))
         if "frames" in conditions:
             # Frames cover the sound, not its padding.
             frames = resample_frames(conditions["frames"], -(-time // hop)).astype(h.dtype)
             frames = jnp.pad(frames, ((0, 0), (0, h.shape[1] - frames.shape[1]), (0, 0)), mode="edge")
             h = h + Dense(self.channels[0], dtype=self.dtype, name="frames")(frames)
-        return h, spectrum
+        return h, spectra
 
-    def _head(self, h: Array, spectrum: Array | None, audio_channels: int) -> Array:
+    def _features(self, spectrum: Array, audio_channels: int, level: int) -> Array:
+        """Turn a spectrum [batch, patch, atoms] and its log-energy into features [batch, patch, channels[level]]."""
+        # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
+        cosine, sine = _cosine_and_sine(spectrum, audio_channels)
+        energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-8) / 4
+        features = jnp.concatenate([spectrum, energy.reshape(*spectrum.shape[:2], -1)], -1)
+        return Dense(self.channels[level], dtype=self.dtype, name=_at("stem", level))(features)
+
+    def _head(self, h: Array, audio_channels: int) -> Array:
         """Turn patches [batch, patch, channels[0]] into overlapping sound [batch, time, channel]; zero at first."""
         hop = self.factors[0]
         h = jax.nn.silu(RMSNorm(dtype=self.dtype, name="norm")(h))
         if self.stem == "random":
             return from_blocks(self._conv(hop * audio_channels, "head", kernel_init=zero_init)(h), hop)
-        if spectrum is not None:
-            return from_blocks(self._masked(h, spectrum, audio_channels), hop)
         # The zeros are those of this dense layer, so that the synthesis frame behind it is there from the first step.
         h = Dense(self.channels[0], dtype=self.dtype, kernel_init=zero_init, name="coefficients")(h)
         synthesis = gabor_synthesis(hop, audio_channels)
         return from_blocks(self._conv(hop * audio_channels, "head", kernel_init=synthesis, use_bias=False)(h), hop)
 
-    def _masked(self, h: Array, spectrum: Array, audio_channels: int) -> Array:
+    def _masked(self, h: Array, spectrum: Array, audio_channels: int, level: int) -> Array:
         """Scale and turn each atom of the input's spectrum, add coefficients of one's own, and synthesise."""
         options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": zero_init}
+        hop, atoms = self._hop(level), spectrum.shape[-1]
         cosine, sine = _cosine_and_sine(spectrum, audio_channels)
-        gain, turn = _cosine_and_sine(Dense(self.atoms, name="mask", **options)(h), audio_channels)
+        gain, turn = _cosine_and_sine(Dense(atoms, name=_at("mask", level), **options)(h), audio_channels)
         masked = jnp.stack([gain * cosine - turn * sine, gain * sine + turn * cosine], axis=3).reshape(spectrum.shape)
-        adjoint = gabor_synthesis(self.factors[0], audio_channels)
+        adjoint = gabor_synthesis(hop, audio_channels)
 
         def synthesis(key: Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Array:
             # Over its redundancy the adjoint of the frame is nearly its inverse, and a mask of ones the identity.
-            return adjoint(key, shape, dtype) * (self.factors[0] * audio_channels / self.atoms)
+            return adjoint(key, shape, dtype) * (hop * audio_channels / atoms)
 
-        return self._atoms(self.factors[0] * audio_channels, "head", kernel_init=synthesis)(
-            masked + Dense(self.atoms, name="coefficients", **options)(h)
-        )
+        coefficients = masked + Dense(atoms, name=_at("coefficients", level), **options)(h)
+        head = self._atoms(hop * audio_channels, level, "head", kernel_init=synthesis)
+        return from_blocks(head(coefficients), hop)
 
-    def _atoms(self, features: int, name: str, kernel_init: Any) -> Conv1d:
-        """Make the convolution over blocks that analyses into atoms, or synthesises from them."""
-        return Conv1d(features, self.atom_blocks, use_bias=False, dtype=self.dtype, kernel_init=kernel_init, name=name)
+    def _hop(self, level: int) -> int:
+        """Return how many samples lie between two positions of a level."""
+        return math.prod(self.factors[: level + 1])
+
+    def _atoms(self, features: int, level: int, name: str, kernel_init: Any) -> Conv1d:
+        """Make the convolution over a level's blocks that analyses into atoms, or synthesises from them."""
+        options: dict[str, Any] = {"use_bias": False, "dtype": self.dtype, "kernel_init": kernel_init}
+        return Conv1d(features, self.spectra[level][1], name=_at(name, level), **options)
 
     def _conv(self, features: int, name: str, **options: Any) -> Conv1d:
         """Make a convolution over blocks, the polyphase form of a strided or transposed one."""
@@ -347,37 +387,45 @@ class UNet1d(nn.Module):
 
         Ends of intervals are followed from an output sample back through the deepest path, which holds every other one;
         samples differ by where in a block they lie. Attention, where there is any, hears all positions (or those in its
-        window) beyond this.
+        window) beyond this. A long spectrum opens further paths, in and out.
         """
+        doors = {0, self.long_level}
+        paths = [self._path(entry, leave) for entry in doors for leave in doors]
         widths = []
         for sample in range(self.multiple):
-            low = high = sample
-            for factor, reach in reversed(self._path()):
-                if factor > 0:  # a position of the folded signal was a whole block before
-                    low, high = low * factor, high * factor + factor - 1
-                elif factor < 0:
-                    low, high = low // -factor, high // -factor
-                low, high = low - reach, high + reach
-            widths.append(high - low + 1)
+            reached = []
+            for path in paths:
+                low = high = sample
+                for factor, reach in reversed(path):
+                    if factor > 0:  # a position of the folded signal was a whole block before
+                        low, high = low * factor, high * factor + factor - 1
+                    elif factor < 0:
+                        low, high = low // -factor, high // -factor
+                    low, high = low - reach, high + reach
+                reached.append((low, high))
+            widths.append(max(high for _, high in reached) - min(low for low, _ in reached) + 1)
         return max(widths)
 
-    def _path(self) -> list[tuple[int, int]]:
-        """List the deepest path as (factor, reach): fold by a factor, or unfold if negative; or reach to both sides."""
+    def _path(self, entry: int, leave: int) -> list[tuple[int, int]]:
+        """List the deepest path between two levels' doors as (factor, reach).
+
+        That is to fold by a factor, or unfold if negative; or to reach to both sides.
+        """
 
         def blocks(count: int) -> list[tuple[int, int]]:
             reach = ResidualBlock.kernel_size // 2
             return [(0, reach + reach * self._dilation(index)) for index in range(count)]
 
-        # Between levels the kernels span ``overlap`` blocks, in the stem and the head those of their atoms.
-        spans = [
-            self.atom_blocks if self.stem == "spectral" else self.overlap,
-            *[self.overlap] * (len(self.factors) - 1),
-        ]
-        levels = list(zip(self.factors, self.blocks, spans, strict=True))
-        path: list[tuple[int, int]] = []
-        for factor, count, span in levels:
-            path += [(factor, 0), (0, span // 2), *blocks(count)]
+        def span(level: int, door: int) -> int:
+            """Return the blocks a kernel spans: those of its atoms in a stem or head, else ``overlap``."""
+            return self.spectra[level][1] if level == door and self.spectra else self.overlap
+
+        levels, path = range(len(self.factors)), list[tuple[int, int]]()
+        for level in levels[entry:]:
+            factor = self._hop(level) if level == entry else self.factors[level]
+            path += [(factor, 0), (0, span(level, entry) // 2), *blocks(self.blocks[level])]
         path += blocks(1)
-        for factor, count, span in reversed(levels):
-            path += [*blocks(count + 1), (0, span // 2), (-factor, 0)]
+        for level in reversed(levels[leave:]):
+            factor = self._hop(level) if level == leave else self.factors[level]
+            path += [*blocks(self.blocks[level] + 1), (0, span(level, leave) // 2), (-factor, 0)]
         return path

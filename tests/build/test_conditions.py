@@ -92,9 +92,12 @@ def test_several_values_stand_in_a_list_and_a_text_ends_where_it_ends(run):
 
 
 def test_samples_are_written_with_conditions_that_are_held(run, folder, tmp_path):
-    path = write_samples(run, tmp_path, count=1, fixed={k: str(v) for k, v in asked(folder).items() if k != "mel"} | {
-        "mel": str(folder / "mel0.npy")
-    })
+    path = write_samples(
+        run,
+        tmp_path,
+        count=1,
+        fixed={k: str(v) for k, v in asked(folder).items() if k != "mel"} | {"mel": str(folder / "mel0.npy")},
+    )
     assert path.exists() and len(list(tmp_path.glob("né_*.wav"))) == 1
     with pytest.raises(ConfigError, match="condition 'words' is a text, not one of a few labels: give it a value"):
         write_samples(run, tmp_path, count=1)

@@ -111,6 +111,7 @@ def test_to_blocks_makes_a_strided_convolution_an_ordinary_one():
         UNet1d((2, 5), (6, 6), (1, 1), (0, 0), overlap=1, dilations=(2,), stem="random", embedding=4),
         UNet1d((4,), (6,), (1,), (0,), overlap=5, embedding=4),
         UNet1d((4, 2), (6, 6), (0, 1), (0, 0), stem="spectral", atoms=8, atom_blocks=5, embedding=4),
+        UNet1d((2, 2), (6, 6), (0, 1), (0, 0), stem="spectral", atoms=8, long_level=1, long_atoms=8, embedding=4),
     ],
 )
 def test_the_receptive_field_is_the_support_of_the_gradient(network):
@@ -334,8 +335,10 @@ def count_by_hand(network, channels=1):
     last = network.channels[-1]
     total += block(last, last) + attention(last) * (network.attention_heads[-1] > 0)
     if network.stem == "spectral":
-        atoms, frame = network.atoms, network.atom_blocks * network.atoms * hop * channels
-        return total + frame + dense(atoms + atoms // 2, first) + first + 2 * dense(first, atoms) + frame
+        for level, (atoms, blocks) in network.spectra.items():
+            frame, width = blocks * atoms * math.prod(network.factors[: level + 1]) * channels, network.channels[level]
+            total += frame + dense(atoms + atoms // 2, width) + width + 2 * dense(width, atoms) + frame
+        return total
     total += conv(overlap, hop * channels, first) + first
     if network.stem == "gabor":
         return total + dense(first, first) + overlap * first * hop * channels
@@ -353,6 +356,7 @@ LABELS = (ConditionSpec("digit", "label", 10), ConditionSpec("speaker", "label",
         (UNet1d((2, 3, 2), (8, 8, 12), (2, 0, 1), (0, 2, 2), embedding=6, overlap=5), 1),
         (UNet1d(conditions=LABELS), 1),
         (UNet1d(conditions=LABELS, stem="spectral"), 2),
+        (UNet1d(conditions=LABELS, stem="spectral", long_level=2, long_atoms=64, long_blocks=3), 1),
     ],
 )
 def test_the_parameters_are_as_many_as_the_sizes_say(network, channels):
@@ -397,6 +401,10 @@ def test_computes_in_its_dtype_with_float32_parameters_and_output():
         ({"blocks": (1, -1)}, r"blocks is \(1, -1\): .* each at least 0"),
         ({"stem": "wavelet"}, "unknown stem 'wavelet': choose gabor, random or spectral"),
         ({"stem": "spectral", "atoms": 7}, "atoms is 7: a cosine and a sine of each frequency make an even number"),
+        ({"long_atoms": 7}, "long_atoms is 7: a cosine and a sine of each frequency make an even number"),
+        ({"long_blocks": 4}, "long_blocks is 4: a centred kernel spans an odd number of blocks"),
+        ({"long_level": 1}, "long_level is 1: choose 1 to 1 with the spectral stem, or 0 for no long spectrum"),
+        ({"stem": "spectral", "long_level": 2}, "long_level is 2: choose 1 to 1 with the spectral stem"),
         ({"overlap": 2}, "overlap is 2: a centred kernel spans an odd number of blocks"),
         ({"attention_heads": (0, 4)}, "4 attention heads cannot share 12 channels: use a multiple of 8"),
         ({"conditions": (ConditionSpec("text", "tokens", 5),)}, "no level attends to the tokens of condition 'text'"),
