@@ -83,6 +83,7 @@ def data() -> ConfigDict:
             "held_out_split": "test",
             "test_split": "test",
             "strict": False,
+            "max_bad_share": 0.05,
         }
     )
 

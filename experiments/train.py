@@ -14,6 +14,7 @@ from absl import flags
 CONFIG = command.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "Save and stop after so many minutes; rerun to go on.")
+INIT_FROM = flags.DEFINE_string("init_from", None, "Begin a new run with the weights of the run in this folder.")
 OVERFIT = flags.DEFINE_bool("overfit_batch", False, "Train on the first batch alone: its loss must fall.")
 
 
@@ -25,6 +26,7 @@ def main() -> None:
         command.plain(CONFIG.value),
         pathlib.Path(WORKDIR.value),
         overfit_batch=OVERFIT.value,
+        init_from=pathlib.Path(INIT_FROM.value) if INIT_FROM.value else None,
         max_minutes=MAX_MINUTES.value,
     )
 

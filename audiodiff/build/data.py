@@ -13,6 +13,7 @@ import numpy as np
 
 from audiodiff import data
 from audiodiff.build.choices import ConfigError, Table, call, choose
+from audiodiff.build.conditions import shaped
 from audiodiff.data import layouts
 from audiodiff.data.sources import Item
 
@@ -21,7 +22,7 @@ DATA_VARIABLE = "AUDIODIFF_DATA"
 
 PREPARATION = ("length_samples", "bucket_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity")
 COMMON = (
-    *("name", "root", "rate_hz", "channels", "conditions", "condition_lengths", "in_memory", "strict"),
+    *("name", "root", "rate_hz", "channels", "conditions", "condition_lengths", "in_memory", "strict", "max_bad_share"),
     *("train_split", "held_out_split", "test_split"),
     *PREPARATION,
 )
@@ -133,7 +134,7 @@ def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, 
     for name in config["conditions"]:
         choose("condition", name, {**manifest.conditions, **DERIVED})
     kept = {
-        name: _shaped(name, info, manifest, config)
+        name: shaped(name, info, manifest, config)
         for name, info in manifest.conditions.items()
         if name in config["conditions"]
     }
@@ -143,37 +144,6 @@ def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, 
         for split in ("", *filter(None, manifest.splits))
     }
     return dict(splits), manifest.hash
-
-
-def _shaped(name: str, info: data.ConditionInfo, manifest: data.Manifest, config: Mapping[str, Any]) -> Any:
-    """Say how large a batch's values of a text or an array are: as long as the config says, as wide as the first is."""
-    if info.kind not in ("text", "array"):
-        return info
-    shape: tuple[int, ...] = (1,)
-    if info.kind == "array":
-        path = manifest.root / str(manifest.clips[0].conditions[name])
-        try:
-            shape = info.encode(str(path)).shape  # type: ignore[union-attr]
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"condition {name!r}: {path} cannot be read as an .npy file ({error})") from None
-        if len(shape) not in (1, 2):
-            raise ConfigError(
-                f"condition {name!r}: {path} has shape {shape}; give vectors [size] or frames [frame, size]"
-            )
-    if info.kind == "array" and len(shape) == 1:
-        return dataclasses.replace(info, shape=shape)
-    length = config["condition_lengths"].get(name)
-    if not isinstance(length, int) or length < 1:
-        raise ConfigError(
-            f"condition {name!r} is a sequence: say with data.condition_lengths.{name}=N to how many entries a batch "
-            "cuts or pads it"
-        )
-    if info.kind == "array" and (config["crop"] != "start" or config["max_shift_samples"] or config["bucket_samples"]):
-        raise ConfigError(
-            f"the frames of condition {name!r} are not cropped, shifted or cut with the audio: use data.crop='start', "
-            "data.max_shift_samples=0 and no data.bucket_samples, with as many frames as cover data.length_samples"
-        )
-    return dataclasses.replace(info, shape=(length, *shape[1:]))
 
 
 def _root(config: Mapping[str, Any]) -> pathlib.Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,9 @@ from audiodiff.build.model import (
     make_representation,
     measure_facts,
 )
+from audiodiff.build.process import make_grid
 from audiodiff.build.run import Run
+from audiodiff.build.sampler import check_guidance, make_sampler
 from audiodiff.evaluation.pictures import spectrogram
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.training import (
@@ -38,9 +39,12 @@ from audiodiff.training import (
     Writer,
     constant_decay,
     evaluate_loss,
+    latest_step,
     make_optimiser,
     power_decay,
     prepare_workdir,
+    read_config,
+    restore_params,
     train,
 )
 from audiodiff.training.state import Decay
@@ -63,16 +67,21 @@ def run_experiment(
     workdir: pathlib.Path,
     *,
     overfit_batch: bool = False,
+    init_from: pathlib.Path | None = None,
     max_minutes: float | None = None,
 ) -> Result:
     """Train the model or judge of a config (plain values) in ``workdir``, or go on where it stopped.
 
     With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as
-    docs/training.md says. That is another run than the same config without, and wants a workdir of its own.
+    docs/training.md says. With ``init_from`` a new run begins with the (averaged) weights of another, as far as names
+    and shapes are the same, and says which. Either is another run than the same config without, and wants a workdir of
+    its own.
     Raises ConfigError, AudioError and the errors of ``training``, in one sentence each.
     """
     if overfit_batch:
-        config = {**config, "overfit_batch": True}
+        config = _for_one_batch(config)
+    if init_from is not None:
+        config = {**config, "init_from": str(init_from.expanduser().resolve())}
     make_task = choose("task", config["task"], TASKS)
     settings = config["training"]
     averages = make_averages(settings["ema"])
@@ -81,11 +90,14 @@ def run_experiment(
     with _claimed(workdir, config) as folder:
         sets = make_data(config["data"])
         facts = _facts(config, sets, folder)
+        _say_faults(folder)
         objective, evaluate = make_task(config, sets, facts, folder)
+        batches = _batches(config, sets, config["data"]["train_split"])
         return train(
             objective,
             optimiser,
-            _batches(config, sets, config["data"]["train_split"]),
+            batches,
+            params=None if init_from is None else _warm_start(objective, config, batches, folder),
             workdir=folder,
             seed=config["seed"],
             total_steps=settings["total_steps"],
@@ -116,6 +128,58 @@ def make_training_optimiser(config: Mapping[str, Any]) -> Optimiser:
 def make_averages(config: Mapping[str, Any]) -> dict[str, Decay]:
     """Build the moving averages of the weights: {name: ("constant", decay) or ("power", relative length)}."""
     return {name: choose("ema kind", kind, AVERAGES)(value) for name, (kind, value) in config.items()}
+
+
+def _for_one_batch(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a run on one batch: conditions are never dropped, and so there is no guidance."""
+    changes: dict[str, Any] = {"overfit_batch": True}
+    if config["task"] == "diffusion":
+        changes["objective"] = {**config["objective"], "drop_probability": 0.0}
+        changes["sampler"] = {**config["sampler"], "guidance": 1.0}
+    return {**config, **changes}
+
+
+def _say_faults(folder: pathlib.Path) -> None:
+    """Print which clips of the training split cannot be used."""
+    statistics = data.DataStatistics.load(folder / STATISTICS_FILE)
+    if faults := [*statistics.damaged, *statistics.silent]:
+        first = "; ".join(map(str, faults[:3]))
+        print(
+            f"{len(faults)} of {len(faults) + statistics.clips} clips are skipped, all listed in "
+            f"{folder / STATISTICS_FILE}: {first}{'; ...' if faults[3:] else ''}",
+            flush=True,
+        )
+
+
+def _warm_start(objective: Objective, config: Mapping[str, Any], batches: data.Batches, folder: pathlib.Path) -> PyTree:
+    """Return initial parameters that are those of the run ``init_from`` wherever names and shapes agree; print which.
+
+    Raises ConfigError where none do.
+    """
+    first = {name: jnp.asarray(values) for name, values in batches[0].items()}
+    own = objective.init(prng.stream(config["seed"], "init"), first)
+    if latest_step(folder) is not None:
+        return own  # the run goes on from its own checkpoint
+    source = pathlib.Path(config["init_from"])
+    found = restore_params(source, ema=read_config(source)["training"]["ema_choice"] or None)
+    theirs = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+    taken: list[str] = []
+    new: list[str] = []
+
+    def take(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path)
+        same = name in theirs and theirs[name].shape == leaf.shape
+        (taken if same else new).append(name)
+        return jnp.asarray(theirs.pop(name), leaf.dtype) if same else leaf
+
+    params = jax.tree_util.tree_map_with_path(take, own)
+    if not taken:
+        raise ConfigError(f"{source} has no parameter of the name and shape of one here: it holds another network")
+    print(f"from {source}: {len(taken)} of {len(taken) + len(new)} arrays of parameters were taken", flush=True)
+    for what, names in (("begin anew", new), ("left there", list(theirs))):
+        if names:
+            print(f"  {what}: {', '.join(names)}", flush=True)
+    return params
 
 
 @contextlib.contextmanager
@@ -156,8 +220,12 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
 
 def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
     model = make_model(config, facts)
-    if config.get("overfit_batch"):
-        model = dataclasses.replace(model, objective=dataclasses.replace(model.objective, drop_probability=0.0))
+    # What is wrong with the sampler is said now, not at the first evaluation, when the workdir has its config for good.
+    settings = config["sampler"]
+    make_sampler({"name": settings["name"], **settings["options"]})
+    make_grid(settings["grid"], model.process, facts.sigma_data, settings["steps"])
+    if model.objective.conditions:
+        check_guidance(settings["guidance"], model.objective.drop_probability)
     held_out = _held_out(config, sets, repeats=len(HELD_OUT_RATIOS))
     losses = HeldOut(model.objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
     return model.objective, Hooks((losses, Samples(folder, config, model, _prompts(config, sets))))
@@ -185,6 +253,7 @@ def _batches(config: Mapping[str, Any], sets: DataSets, split: str, *, local: bo
         process_count=1 if local else jax.process_count(),
         num_threads=settings["num_threads"],
         strict=config["data"]["strict"],
+        max_bad_share=config["data"]["max_bad_share"],
     )
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from audiodiff import prng
-from audiodiff.build.choices import ConfigError, choose
+from audiodiff.build.choices import ConfigError
+from audiodiff.build.conditions import encode_conditions
 from audiodiff.build.model import Facts, Model, judge_classes, make_judge, make_model
 from audiodiff.build.process import make_grid
-from audiodiff.build.sampler import make_sampler
-from audiodiff.data import stack_condition
+from audiodiff.build.sampler import check_guidance, make_sampler
 from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
 from audiodiff.evaluation.generate import generate
 from audiodiff.evaluation.judge import Judge
@@ -94,11 +94,8 @@ class Run:
         values = self.encode_conditions(conditions or {}, len(key) if key.ndim else None)
         strength = float(settings["guidance"])
         guided = bool(values) and strength != 1.0
-        if guided and not self.model.objective.drop_probability:
-            raise ConfigError(
-                f"guidance is {strength:g}, and this model was trained with drop_probability 0: it knows no "
-                "unconditional sound to be guided away from; give guidance 1"
-            )
+        if guided:
+            check_guidance(strength, self.model.objective.drop_probability)
         batch = len(next(iter(values.values()))) if values else len(key) if key.ndim else 1
         low, high = (bound * self.facts.sigma_data for bound in settings["guidance_interval"])
         length = self.facts.length_samples if length_samples is None else length_samples
@@ -165,49 +162,7 @@ class Run:
 
     def encode_conditions(self, conditions: Mapping[str, Any], batch: int | None = None) -> dict[str, Array]:
         """Turn conditions as people write them into arrays [batch, ...], as many as the longest has by default."""
-        known = dict.fromkeys(self.conditions)
-        for name in conditions:
-            choose("condition", name, known)
-        if missing := [name for name in known if name not in conditions]:
-            raise ConfigError(f"condition {missing[0]!r} is missing; this model takes {', '.join(known)}")
-        many = {name: _as_list(value, len(self.facts.conditions[name].shape)) for name, value in conditions.items()}
-        batch = max(map(len, many.values()), default=1) if batch is None else batch
-        for name, values in many.items():
-            if len(values) not in (1, batch):
-                raise ConfigError(f"condition {name!r} has {len(values)} values for {batch} clips: give 1 or {batch}")
-        arrays = {}
-        for name, values in many.items():
-            info, made = self.facts.conditions[name], [self._value(name, value) for value in values]
-            arrays[name] = jnp.asarray(stack_condition(name, info, made * (batch // len(made)), info.longest)[name])
-        return arrays
-
-    def _value(self, name: str, value: Any) -> Any:
-        """Turn one value of a condition into what a batch carries."""
-        info = self.facts.conditions[name]
-        if info.kind in ("text", "array"):
-            try:
-                made = np.asarray(info.encode(value) if isinstance(value, str) else value)
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"condition {name!r}: {error}") from None
-            own = 1 if info.longest else 0  # a sequence may be shorter than the longest
-            if made.ndim != len(info.shape) or made.shape[own:] != info.shape[own:] or len(made) > info.shape[0]:
-                raise ConfigError(
-                    f"condition {name!r} has shape {made.shape}: the model takes {'at most ' * own}{info.shape}"
-                )
-            return made
-        if info.kind == "number":
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                raise ConfigError(f"condition {name!r} is {value!r}: give a number") from None
-        if isinstance(value, str):
-            choose(f"value of condition {name!r}", value, dict.fromkeys(info.vocabulary))
-            return info.vocabulary.index(value)
-        if not 0 <= int(value) < len(info.vocabulary):
-            raise ConfigError(
-                f"condition {name!r} is {value}: its labels have the indices 0 to {len(info.vocabulary) - 1}"
-            )
-        return int(value)
+        return encode_conditions({name: self.facts.conditions[name] for name in self.conditions}, conditions, batch)
 
 
 def load(workdir: str | os.PathLike[str], *, ema: str | None = "default", step: int | None = None) -> Run | Judge:
@@ -254,15 +209,3 @@ def hash_weights(params: PyTree) -> str:
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(leaves[path]).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _as_list(value: Any, axes: int) -> Sequence[Any]:
-    """Return a sequence of values, one of which is a string or has so many axes."""
-
-    def count(value: Any) -> int:
-        if isinstance(value, str):
-            return axes
-        # Arrays in a list may be of different lengths: only the first is looked into.
-        return 1 + count(value[0]) if isinstance(value, (list, tuple)) and value else np.ndim(value)
-
-    return [value] if count(value) == axes else list(value)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from audiodiff.build.choices import Table, choose, options
+from audiodiff.build.choices import ConfigError, Table, choose, options
 from audiodiff.diffusion import samplers
 from audiodiff.diffusion.adaptive import adaptive
 
@@ -31,6 +31,15 @@ def make_sampler(config: Mapping[str, Any]) -> Sampler:
     """Build a sampler, the same object for the same choice: jit compiles a new one anew."""
     function, allowed = choose("sampler", config.get("name", ""), SAMPLERS)
     return _bound(function, tuple(sorted(options("sampler", config, allowed).items())))
+
+
+def check_guidance(strength: float, drop_probability: float) -> None:
+    """Raise ConfigError where a model is to be guided away from a null that it never learnt."""
+    if strength != 1.0 and not drop_probability:
+        raise ConfigError(
+            f"guidance is {strength:g}, and this model was trained with drop_probability 0: it knows no "
+            "unconditional sound to be guided away from; give guidance 1"
+        )
 
 
 @functools.lru_cache(maxsize=64)

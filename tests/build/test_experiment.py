@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -16,6 +17,7 @@ from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
 from audiodiff.build.experiment import HELD_OUT_RATIOS, Samples, run_experiment
 from audiodiff.build.run import load_run
+from audiodiff.data import AudioError, write_audio
 from audiodiff.training import WorkdirError, read_config, read_metrics
 from audiodiff.training.state import init_state
 
@@ -66,6 +68,11 @@ def test_a_changed_manifest_is_refused(workdir, config, tmp_path, monkeypatch):
         ("training", {"microbatches": 3}, "microbatches=3 must divide the batch size 2"),
         ("data", {"held_out_split": "tset"}, "unknown split 'tset'; choose one of test, "),
         ("data", {"rate_hz": 0}, "rate_hz is 0"),
+        ("sampler", {"name": "heunn"}, "unknown sampler 'heunn'; choose one of heun, "),
+        ("sampler", {"options": {"etta": 1.0}}, "takes no 'etta'"),
+        ("sampler", {"steps": 0}, "steps is 0 but a sampler needs at least 1"),
+        ("sampler", {"grid": {"name": "karas"}}, "unknown grid 'karas'; choose one of karras, "),
+        ("objective", {"drop_probability": 0.0}, "guidance is 1.5, and this model was trained with drop_probability 0"),
     ],
 )
 def test_what_fails_before_the_first_step_leaves_the_workdir_to_the_mended_config(
@@ -99,8 +106,73 @@ def test_overfitting_is_a_run_of_its_own_with_conditions_always_there(workdir, c
         run_experiment(config, workdir, overfit_batch=True)
     sets, facts = make_data(config["data"]), load_run(workdir).facts
     plain, _ = experiment.TASKS["diffusion"](config, sets, facts, workdir)
-    overfit, _ = experiment.TASKS["diffusion"]({**config, "overfit_batch": True}, sets, facts, workdir)
+    overfit, _ = experiment.TASKS["diffusion"](experiment._for_one_batch(config), sets, facts, workdir)
     assert (plain.drop_probability, overfit.drop_probability) == (0.1, 0.0)
+
+
+def test_one_batch_is_learnt_listened_to_and_can_be_sampled(config, tmp_path):
+    """Through an evaluation with its samples, which a null that was never trained must not take part in."""
+    config["training"].update({"total_steps": 40, "evaluate_every": 40, "save_every": 40, "watch_clips": 1})
+    config["optimiser"]["learning_rate"] = 3e-3
+    result = run_experiment(config, tmp_path / "run", overfit_batch=True)
+    assert result.finished
+    losses = [line["train/mse"] for line in read_metrics(tmp_path / "run") if line.get("train/mse") is not None]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    run = load_run(tmp_path / "run")
+    assert run.settings()["guidance"] == 1 and run.sample(jax.random.key(0), {"sound": "ah", "pitch": "A2"}).any()
+
+
+def test_a_run_begins_with_the_weights_of_another_as_far_as_they_fit(config, workdir, tmp_path, capsys):
+    source = load_run(workdir)
+    config["training"]["total_steps"] = 1
+    config["optimiser"].update({"learning_rate": 1e-9, "warmup_steps": 0})
+    result = run_experiment(config, tmp_path / "same", init_from=workdir)
+    said = capsys.readouterr().out
+    count = len(jax.tree.leaves(source.params))
+    assert f"from {workdir}: {count} of {count} arrays of parameters were taken" in said and "begin anew" not in said
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result.state.params, source.params)
+
+    config["network"]["embedding_features"] = 24
+    run_experiment(config, tmp_path / "other", init_from=workdir)
+    said = capsys.readouterr().out
+    assert "begin anew: " in said and "left there: " in said
+    with pytest.raises(WorkdirError, match="init_from: "):
+        run_experiment(config, tmp_path / "other")
+
+
+def test_a_run_cannot_begin_with_what_is_not_there(config, judge_workdir, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        run_experiment(config, tmp_path / "run", init_from=tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="has no parameter of the name and shape of one here: it holds another net"):
+        run_experiment(config, tmp_path / "run", init_from=judge_workdir)
+
+
+def test_clips_that_cannot_be_used_are_told_when_training_begins(config, tmp_path, capsys):
+    """Silent, truncated, empty and NaN files among good ones: trained without them, or stopped by ``strict``."""
+    folder, rng = tmp_path / "set", np.random.default_rng(0)
+    for index in range(8):
+        write_audio(folder / f"{index}.wav", 0.1 * rng.standard_normal(2048), 8000, "FLOAT")
+    write_audio(folder / "silent.wav", np.zeros(2048), 8000, "FLOAT")
+    whole = (folder / "0.wav").read_bytes()
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "nan.wav").write_bytes(whole[:-4] + np.float32(np.nan).tobytes())
+    config["conditions"] = ()
+    config["data"] = {key: value for key, value in config["data"].items() if key != "size"} | {
+        "name": "folder",
+        "root": str(folder),
+        "conditions": (),
+        "max_bad_share": 0.5,
+        **dict.fromkeys(("train_split", "held_out_split", "test_split"), "all"),
+    }
+    assert run_experiment(config, tmp_path / "run").finished
+    said = capsys.readouterr().out
+    assert "4 of 12 clips are skipped, all listed in " in said and "statistics.json" in said
+    listed = (tmp_path / "run" / "statistics.json").read_text()
+    assert all(name in listed for name in ("silent.wav", "truncated.wav", "empty.wav", "nan.wav"))
+    config["data"]["strict"] = True
+    with pytest.raises(AudioError, match=r"strict is set: unset it to skip such clips"):
+        run_experiment(config, tmp_path / "strict")
 
 
 def test_every_held_out_clip_is_heard_at_every_level_and_what_fills_up_counts_for_nothing(config):
