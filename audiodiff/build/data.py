@@ -98,7 +98,9 @@ def make_data(config: Mapping[str, Any]) -> DataSets:
     A generated set makes ``size`` clips to train on, and others of the same kind as validation and test. The rest read
     ``root``, or the customary folder below the one that AUDIODIFF_DATA names; the split "all" is the whole set.
     """
-    preparation = call("data", data.Preparation, {key: config[key] for key in PREPARATION}, PREPARATION)
+    # A run of before a key was there has none of it: what it says nothing of is the default.
+    prepared = {key: config[key] for key in PREPARATION if key in config}
+    preparation = call("data", data.Preparation, prepared, PREPARATION)
     choose("data", config["name"], {**LAYOUTS, **GENERATED})
     own = {key: value for key, value in config.items() if key == "name" or key not in COMMON}
     splits, digest = (_generate if config["name"] in GENERATED else _scan)(config, own)

@@ -15,15 +15,19 @@ from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
 from audiodiff.build.run import Run, load_judge, load_run
 from audiodiff.build.samples import SAMPLES_FILE
+from audiodiff.evaluation.examine import examine
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.pictures import loss_by_level, loss_curves
 from audiodiff.evaluation.report import AudioPair, FigureRow, Plot, Report, write_report
 from audiodiff.evaluation.score import Clips, score
-from audiodiff.training import read_metrics
-from audiodiff.training.workdir import ENV_FILE, config_hash
+from audiodiff.metrics.intervals import Figure
+from audiodiff.training import read_config, read_metrics
+from audiodiff.training.workdir import ENV_FILE, config_hash, write_json
 
 PAIRS = 12
 """How many pairs of a real and a generated clip a report plays."""
+
+EXAMINATION_FILE = "examination.json"
 
 MoreRows = Callable[[Run, Clips, Clips], Sequence[FigureRow]]
 """(run, generated clips, test clips) -> further figures of a report."""
@@ -66,6 +70,24 @@ def evaluate_samples(
         floor_name="test clips under noise at 0 dB",
     )
     return write_report((out or run.workdir / "report") / "index.html", report), rows
+
+
+def examine_judge(workdir: pathlib.Path, *, data_root: str = "", seed: int = 0) -> tuple[pathlib.Path, list[Figure]]:
+    """Examine a judge on the test split of its own data and write WORKDIR/examination.json; return path and figures."""
+    judge, config = load_judge(workdir), read_config(workdir)
+    settings = {**config["data"], **({"root": data_root} if data_root else {})}
+    sets = make_data(settings)
+    clips = read_clips(sets.split(settings["test_split"]), sets.preparation)
+    figures = examine(judge, clips, jax.random.key(seed))
+    record = {
+        "weights_hash": judge.weights_hash,
+        "config_hash": config_hash(config),
+        "data": f"{settings['name']}, manifest {sets.manifest_hash}, split {settings['test_split']}",
+        "seed": seed,
+        "figures": [figure.to_dict() for figure in figures],
+    }
+    write_json(workdir / EXAMINATION_FILE, record)
+    return workdir / EXAMINATION_FILE, figures
 
 
 def check_labels(run: Run, judge: Judge) -> None:

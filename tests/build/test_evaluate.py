@@ -10,7 +10,7 @@ import pytest
 
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
-from audiodiff.build.evaluate import _pairs, check_labels, evaluate_samples, read_clips, read_samples
+from audiodiff.build.evaluate import _pairs, check_labels, evaluate_samples, examine_judge, read_clips, read_samples
 from audiodiff.build.run import load_judge
 from audiodiff.build.samples import write_samples
 from audiodiff.data import ArraySource, ConditionInfo, Preparation, write_audio
@@ -99,3 +99,11 @@ def test_several_channels_are_judged_as_one(run, samples, tmp_path):
     only = {**record["samples"][0], "file": "one.wav"}
     (tmp_path / "samples.json").write_text(json.dumps({**record, "samples": [only]}))
     np.testing.assert_allclose(read_samples(tmp_path, run)[1].audio[0], left / 2, atol=1e-6)
+
+
+def test_a_judge_is_examined_on_its_own_test_split(judge_workdir):
+    path, figures = examine_judge(judge_workdir)
+    record = json.loads(path.read_text())
+    assert record["weights_hash"] == load_judge(judge_workdir).weights_hash
+    assert [figure["name"] for figure in record["figures"]] == [figure.name for figure in figures]
+    assert "accuracy sound" in [figure.name for figure in figures] and {figure.count for figure in figures} == {192}

@@ -1,0 +1,29 @@
+"""Examine a judge on the test clips of its data set, and on noise, silence and clips without their phase.
+
+    python experiments/judge.py --workdir=runs/judge_digits
+
+Writes WORKDIR/examination.json and prints the figures, with the hash of the judge's weights.
+"""
+
+import pathlib
+
+import command
+from absl import flags
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the judge's run.", required=True)
+ROOT = flags.DEFINE_string("data_root", "", "Where the data set lies, if not where the run found it.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of noise and phases.")
+
+
+def main() -> None:
+    """Examine and write."""
+    from audiodiff.build.evaluate import examine_judge
+
+    path, figures = examine_judge(pathlib.Path(WORKDIR.value), data_root=ROOT.value, seed=SEED.value)
+    for figure in figures:
+        print(f"{figure.name:>22}  {figure}")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,55 @@
+"""A judge is examined on what it must take and on what it must refuse, each heard for what it is."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from audiodiff.evaluation.examine import examine
+from audiodiff.evaluation.judge import Verdicts
+from audiodiff.evaluation.score import Clips
+from audiodiff.objectives.classification import REJECT
+
+CLASSES = {"pitch": ("low", "high", REJECT)}
+COUNT, TIME = 20, 1024
+
+
+def tones() -> Clips:
+    """Half of the clips are low tones, half high; all of them in the clip's first half alone."""
+    labels = np.arange(COUNT) % 2
+    time = np.arange(TIME)
+    audio = np.sin(2 * np.pi * np.where(labels, 0.2, 0.02)[:, None] * time) * (time < TIME // 2)
+    return Clips(audio.astype(np.float32), {"pitch": labels}, 8000)
+
+
+def by_ear(audio: np.ndarray, rate_hz: int) -> Verdicts:
+    """Tell low from high by zero crossings; refuse the quiet, and what sounds in the second half as well."""
+    first, second = (np.sqrt(np.mean(half**2, axis=1)) for half in np.split(audio, 2, axis=1))
+    crossings = np.mean(np.diff(np.sign(audio[:, : TIME // 2]), axis=1) != 0, axis=1)
+    label = np.where((first < 1e-4) | (second > 0.3 * first), 2, crossings > 0.1)
+    return Verdicts(CLASSES, {"pitch": np.eye(3)[label.astype(int)]}, np.zeros((len(audio), 1)))
+
+
+def test_a_judge_that_hears_well_is_right_and_refuses_what_it_should():
+    figures = {figure.name: figure for figure in examine(by_ear, tones(), jax.random.key(0))}
+    assert list(figures) == [
+        "accuracy pitch",
+        "rejects clips",
+        *("rejects noise", "rejects silence", "rejects random phases"),
+    ]
+    assert {name: figure.value for name, figure in figures.items()} == {
+        "accuracy pitch": 100,
+        "rejects clips": 0,
+        "rejects noise": 100,
+        "rejects silence": 100,
+        "rejects random phases": 100,
+    }
+    assert {figure.count for figure in figures.values()} == {COUNT}
+
+
+def test_a_judge_that_takes_everything_is_found_out():
+    def credulous(audio, rate_hz):
+        return Verdicts(CLASSES, {"pitch": np.tile([1.0, 0.0, 0.0], (len(audio), 1))}, np.zeros((len(audio), 1)))
+
+    values = [figure.value for figure in examine(credulous, tones(), jax.random.key(0))]
+    assert values == [50, 0, 0, 0, 0]
