@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The pins of constraints.txt were tested together on 3.11 and 3.12; other versions of Python resolve for themselves.
+# The pins of constraints.txt were tested together on 3.11 alone; other versions of Python resolve for themselves.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] in ((3, 11),) else "")')
 
 .PHONY: demo test lint clean

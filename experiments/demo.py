@@ -32,6 +32,9 @@ SMOKE = flags.DEFINE_bool("smoke", False, "Only show that every part runs.")
 EXPECTED = {"accuracy sound": 90.0}
 """What the judge should say, in %: the share of clips taken for the sound that was asked."""
 LARGEST_F0_ERROR_CENTS = 50.0
+NO_F0_CENTS = 1200.0
+"""The error of a tonal clip in which no F0 is heard: an octave. Left out, such clips would let a model pass that is
+hardly ever voiced; so far above the bound, the median passes only if most of the clips are voiced and right."""
 
 
 def main() -> None:
@@ -69,13 +72,14 @@ def f0_rows(run: Run, generated: Clips, test: Clips) -> list[FigureRow]:
 
 
 def f0_errors_cents(run: Run, clips: Clips) -> np.ndarray:
-    """Return |cents| between each tonal clip's median F0 and its pitch, [clip]; NaN where no F0 is heard."""
+    """Return |cents| between each tonal clip's median F0 and its pitch, [clip]; NO_F0_CENTS where no F0 is heard."""
     sounds = np.array(run.vocabularies["sound"])[clips.labels["sound"]]
     tonal = np.isin(sounds, sorted(TONAL))
     f0_hz, _ = dsp.yin(clips.audio[tonal], clips.rate_hz, 70.0, 500.0, 512, 128)
     voiced = [one[~np.isnan(one)] for one in np.asarray(f0_hz)]
     median_hz = np.array([np.median(one) if one.size else np.nan for one in voiced])
-    return np.abs(1200 * np.log2(median_hz / np.array(PITCHES_HZ)[clips.labels["pitch"][tonal]]))
+    errors = np.abs(1200 * np.log2(median_hz / np.array(PITCHES_HZ)[clips.labels["pitch"][tonal]]))
+    return np.where(np.isnan(errors), NO_F0_CENTS, errors)
 
 
 if __name__ == "__main__":

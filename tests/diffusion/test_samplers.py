@@ -260,6 +260,15 @@ def test_without_jit_they_give_the_same_in_the_stated_number_of_evaluations(monk
     np.testing.assert_allclose(jitted(two_bumps(jnp.float32), x, grid, key), plain, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "calls"), [("euler", 3), ("heun", 5), ("dpmpp_2m", 3)])
+def test_evaluations_are_as_many_as_the_steps_make_them_whatever_the_length(name, calls):
+    for samples in (1, 1000):
+        denoise = Counted(lambda x_t, level, conditions: jnp.zeros_like(x_t))
+        with jax.disable_jit():
+            getattr(samplers, name)(denoise, jnp.ones((1, samples)), grids.uniform(VpCosine(), 3), {})
+        assert denoise.calls == calls
+
+
 def test_a_trajectory_is_an_output():
     grid, x = grids.uniform(VpCosine(), 3), jnp.array([[0.3], [-1.0]])
     end, passed = samplers.dpmpp_2m(two_bumps(jnp.float32), x, grid, {}, trajectory=True)

@@ -9,6 +9,7 @@ import pytest
 
 from audiodiff.networks import attention
 from audiodiff.networks.attention import Attention
+from audiodiff.networks.layers import Dense, FiLM
 
 RNG = np.random.default_rng(0)
 TIME, DIM = 37, 8
@@ -268,6 +269,12 @@ def test_impossible_settings_are_refused(settings, message):
         jax.eval_shape(Attention(2, 4, **settings).init, jax.random.key(0), x, context)
 
 
+def operations(function, *shapes: tuple[int, ...]) -> float:
+    """Count the operations of a function of arrays of these shapes in its lowered program; nothing is compiled."""
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.jit(function).lower(*arrays).cost_analysis()["flops"]
+
+
 @pytest.mark.parametrize(
     "kind, causal, low, high",
     [
@@ -281,14 +288,45 @@ def test_impossible_settings_are_refused(settings, message):
 def test_operations_grow_with_length_as_promised(kind, causal, low, high):
     """The exponent of the operations counted in the lowered program, over four lengths; T log T gives about 1.25."""
     lengths = [512, 1024, 2048, 4096]
+    function = partial(Attention(1, 8, kind=kind, window=32).function(None, cross=False), causal=causal)
+    counts = [operations(function, *[(1, length, 8)] * 3) for length in lengths]
+    assert low < np.polyfit(np.log(lengths), np.log(counts), 1)[0] < high
 
-    def operations(length: int) -> float:
-        function = Attention(1, 8, kind=kind, window=32, causal=causal).function(None, cross=False)
-        array = jax.ShapeDtypeStruct((1, length, 8), jnp.float32)
-        return jax.jit(partial(function, causal=causal)).lower(array, array, array).cost_analysis()["flops"]
 
-    slope = np.polyfit(np.log(lengths), np.log([operations(length) for length in lengths]), 1)[0]
-    assert low < slope < high
+def test_operations_of_strided_attention_are_t_sqrt_t_at_best():
+    """T (w + T / w): T^1.5 with a window of sqrt(T), and towards T^2 with one that stays."""
+    windows = np.array([64, 128, 256])
+
+    def exponent(window_of) -> float:
+        counts = [
+            operations(partial(attention.strided_attention, window=window_of(int(w))), *[(1, int(w) ** 2, 8)] * 3)
+            for w in windows
+        ]
+        return np.polyfit(np.log(windows**2), np.log(counts), 1)[0]
+
+    assert 1.4 < exponent(lambda w: w) < 1.6
+    assert 1.8 < exponent(lambda w: 16) < 2.0
+
+
+@pytest.mark.parametrize("way", ["film", "concatenation", "cross-attention"])
+def test_operations_of_conditioning_grow_with_the_signal(way):
+    """All double with the length of the signal, and cross-attention with that of the text as well."""
+
+    def count(time: int, tokens: int = 512) -> float:
+        def run(x, condition):
+            layer, inputs = {
+                "film": (FiLM(), (x, condition[:, 0])),
+                "concatenation": (Dense(8), (jnp.concatenate([x, jnp.broadcast_to(condition[:, :1], x.shape)], -1),)),
+                "cross-attention": (Attention(1, 8), (x, condition)),
+            }[way]
+            params = jax.eval_shape(layer.init, jax.random.key(0), *inputs)
+            return layer.apply(jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), *inputs)
+
+        return operations(run, (1, time, 8), (1, tokens, 8))
+
+    assert count(1024) / count(512) == pytest.approx(2, rel=0.1)
+    if way == "cross-attention":
+        assert count(512, tokens=1024) / count(512) == pytest.approx(2, rel=0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from audiodiff.networks.attention import Kind
 from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.layers import conv1d
 from audiodiff.networks.unet1d import UNet1d, from_blocks, to_blocks
@@ -79,6 +81,22 @@ def test_a_length_between_multiples_is_padded_with_silence_and_cropped():
     longer = run(np.pad(x, ((0, 0), (0, 4), (0, 0))), np.concatenate([mel, mel[:, -1:]], axis=1))
     assert np.std(longer) > 0.1
     np.testing.assert_allclose(run(x, mel), longer[:, :28], atol=1e-5)
+
+
+@functools.cache
+def attending(kind) -> np.ndarray:
+    """Run 23 samples, 12 positions of attention, through one kind; weights and sound are the same for all."""
+    network, rng = UNet1d((2,), (4,), (0,), (1,), attention=kind, window=4, embedding=4), np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 2, shapes(network))
+    x = rng.normal(size=(2, 23, 1)).astype(np.float32)
+    return np.asarray(quick(network.apply)(params, x, np.zeros(2, np.float32), {}))
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_of_attention_takes_an_odd_length_and_is_not_another(kind):
+    y = attending(kind)
+    assert y.shape == (2, 23, 1) and np.isfinite(y).all()
+    assert kind == "full" or np.abs(y - attending("full")).max() > 1e-3
 
 
 def test_a_strict_network_names_the_nearest_legal_lengths():
@@ -203,9 +221,20 @@ def test_examples_of_a_batch_do_not_hear_each_other():
 # --- the beginning
 
 
-@pytest.mark.parametrize("stem", ["gabor", "random"])
-def test_silence_comes_out_at_first_and_can_be_learnt_from(stem):
-    network = UNet1d((4,), (4,), (0,), (0,), stem=stem, embedding=4)
+HEARS = UNet1d((2, 2), (4, 4), (0, 0), (0, 0), stem="spectral", atoms=8, embedding=4)
+
+
+@pytest.mark.parametrize(
+    "network, last",
+    [
+        (UNet1d((4,), (4,), (0,), (0,), stem="gabor", embedding=4), ["coefficients"]),
+        (UNet1d((4,), (4,), (0,), (0,), stem="random", embedding=4), ["head"]),
+        (HEARS, ["mask", "coefficients"]),
+        (HEARS.clone(long_level=1, long_atoms=8), ["mask", "coefficients", "mask1", "coefficients1"]),
+    ],
+    ids=["gabor", "random", "spectral", "long"],
+)
+def test_silence_comes_out_at_first_and_can_be_learnt_from(network, last):
     x, target = noise(1, 16, 1), noise(1, 16, 1)
 
     @quick
@@ -221,8 +250,7 @@ def test_silence_comes_out_at_first_and_can_be_learnt_from(stem):
 
     y, gradient = begin(jax.random.key(0))
     np.testing.assert_array_equal(y, 0)
-    last = gradient["coefficients" if stem == "gabor" else "head"]["kernel"]
-    assert np.abs(last).max() > 1e-4
+    assert all(np.abs(gradient[name]["kernel"]).max() > 1e-4 for name in last)
 
 
 def frame(hop, features, channels, overlap=3):
