@@ -29,6 +29,9 @@ PAIRS = 12
 
 EXAMINATION_FILE = "examination.json"
 
+RECORDED = ("rate_hz", "weights_hash", "seed", "sampler", "samples")
+"""What an evaluation needs of samples.json."""
+
 MoreRows = Callable[[Run, Clips, Clips], Sequence[FigureRow]]
 """(run, generated clips, test clips) -> further figures of a report."""
 
@@ -105,22 +108,34 @@ def check_labels(run: Run, judge: Judge) -> None:
 
 
 def read_samples(folder: pathlib.Path, run: Run) -> tuple[dict[str, Any], Clips]:
-    """Read samples.json and the clips it names, mixed to mono; raise ConfigError where another run made them."""
+    """Read samples.json and the clips it names, mixed to mono.
+
+    Raises ConfigError where it is damaged or another run made the clips.
+    """
     path = folder / SAMPLES_FILE
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no {SAMPLES_FILE}: make samples with experiments/sample.py first")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    for name, own in (("rate_hz", run.facts.rate_hz), ("weights_hash", run.weights_hash)):
-        if record[name] != own:
-            raise ConfigError(
-                f"{path} was made with {name} {record[name]}, and {run.workdir} has {own}: sample anew with this run"
-            )
-    samples = record["samples"]
-    audio = [data.read_audio(folder / one["file"], run.facts.rate_hz, channels=1)[:, 0] for one in samples]
-    labels = {
-        name: np.array([labels.index(one["conditions"][name]) for one in samples])
-        for name, labels in run.vocabularies.items()
-    }
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in RECORDED if name not in record]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        for name, own in (("rate_hz", run.facts.rate_hz), ("weights_hash", run.weights_hash)):
+            if record[name] != own:
+                raise ConfigError(
+                    f"{path} was made with {name} {record[name]}, and {run.workdir} has {own}: "
+                    "sample anew with this run"
+                )
+        _summary(record)  # reads what the report will need
+        files = [folder / one["file"] for one in record["samples"]]
+        labels = {
+            name: np.array([labels.index(one["conditions"][name]) for one in record["samples"]])
+            for name, labels in run.vocabularies.items()
+        }
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): restore it, or sample anew with this run") from error
+    audio = [data.read_audio(file, run.facts.rate_hz, channels=1)[:, 0] for file in files]
     return record, Clips(np.stack(audio), labels, run.facts.rate_hz)
 
 

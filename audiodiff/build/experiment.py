@@ -207,12 +207,10 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
         return facts
     split = sets.split(config["data"]["train_split"])
     encode: Callable[..., Any]
-    if config["task"] == "judge":
-        encode = JudgeFeatures(make_mel(config["mel"], split.rate_hz))
-    else:
-        encode = make_representation(config["representation"], split.channels).encode
+    mel = make_mel(config["mel"], split.rate_hz) if config["task"] == "judge" else None
+    encode = JudgeFeatures(mel) if mel else make_representation(config["representation"], split.channels).encode
     strict = config["data"]["strict"]
-    facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash, strict=strict)
+    facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash, strict=strict, mel=mel)
     statistics.save(folder / STATISTICS_FILE)
     facts.save(folder)
     return facts

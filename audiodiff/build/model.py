@@ -36,7 +36,8 @@ JUDGE_OPTIONS = ("reject_probability", "noise_probability", "max_shift_samples")
 class Facts:
     """Hold what a model must know of the data it was trained on, measured once and saved with the run.
 
-    ``sigma_data`` and ``mean`` are of the array that the model sees: what diffuses, or the judge's log-mel.
+    ``sigma_data`` and ``mean`` are of the array that the model sees: what diffuses, or the judge's log-mel. ``mel`` is
+    the convention that a judge listens in, :meth:`dsp.MelSpec.to_dict`: a config names a preset, and presets change.
     """
 
     rate_hz: int
@@ -46,6 +47,7 @@ class Facts:
     mean: float
     conditions: Mapping[str, data.ConditionInfo]
     manifest_hash: str
+    mel: Mapping[str, Any] | None = None
 
     def save(self, workdir: pathlib.Path) -> None:
         """Write the facts as JSON, whole or not at all."""
@@ -63,6 +65,8 @@ class Facts:
                 name: data.ConditionInfo(info["kind"], tuple(info["vocabulary"]), tuple(info.get("shape", ())))
                 for name, info in values["conditions"].items()
             }
+            if (mel := values.get("mel")) is not None:  # judges of before have none, and models need none
+                values["mel"] = dsp.MelSpec.from_dict(mel).to_dict()  # JSON made its tuples lists
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is damaged ({error}): restore it, or choose another --workdir") from error
@@ -83,8 +87,9 @@ def measure_facts(
     manifest_hash: str,
     *,
     strict: bool = False,
+    mel: dsp.MelSpec | None = None,
 ) -> tuple[Facts, data.DataStatistics]:
-    """Measure the facts of a training split: sigma_data and mean of ``encode`` of its prepared clips."""
+    """Measure the facts of a training split: sigma_data and mean of ``encode``, in ``mel``, of its prepared clips."""
     statistics = data.measure(source, preparation, encode, manifest_hash=manifest_hash, strict=strict)
     facts = Facts(
         rate_hz=source.rate_hz,
@@ -94,6 +99,7 @@ def measure_facts(
         mean=statistics.mean,
         conditions=dict(source.conditions),
         manifest_hash=manifest_hash,
+        mel=None if mel is None else mel.to_dict(),
     )
     return facts, statistics
 
@@ -139,7 +145,10 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
 
 
 def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjective:
-    """Build the classifier objective of a judge's config; every head has one class more, REJECT, as its last."""
+    """Build the classifier objective of a judge's config; every head has one class more, REJECT, as its last.
+
+    Raises ConfigError where the judge cannot be, or was trained in another mel than the config now stands for.
+    """
     if facts.channels != 1:
         raise ConfigError(f"the data have {facts.channels} channels and a judge listens to one: set data.channels=1")
     for name in config["conditions"]:
@@ -153,9 +162,22 @@ def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjecti
         config["objective"],
         JUDGE_OPTIONS,
         network=make_classifier(config["network"], heads, config["dtype"]),
-        features=JudgeFeatures(make_mel(config["mel"], facts.rate_hz), facts.mean, facts.sigma_data),
+        features=JudgeFeatures(_judge_mel(config["mel"], facts), facts.mean, facts.sigma_data),
         heads=heads,
     )
+
+
+def _judge_mel(config: Mapping[str, Any], facts: Facts) -> dsp.MelSpec:
+    """Build the mel of a judge; raise ConfigError where it is not the one that the facts were measured in."""
+    spec = make_mel(config, facts.rate_hz)
+    differing = {} if facts.mel is None else dsp.differing_fields(spec, dsp.MelSpec.from_dict(facts.mel))
+    if differing:
+        listed = ", ".join(f"{name} is {now!r} and was {then!r}" for name, (now, then) in differing.items())
+        raise ConfigError(
+            f"mel {config['name']!r} has changed since the judge was trained: {listed}; "
+            "change the preset back, or train the judge anew"
+        )
+    return spec
 
 
 def judge_classes(facts: Facts, head: str) -> tuple[str, ...]:

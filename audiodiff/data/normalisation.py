@@ -6,6 +6,7 @@ brought to one RMS level, by a gain that travels with the example and undoes it.
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -79,8 +80,9 @@ class Preparation:
             raise ValueError(f"length_samples is {self.length_samples}; give at least 1")
         if self.max_shift_samples < 0:
             raise ValueError(f"max_shift_samples is {self.max_shift_samples}; give 0 or more")
-        if self.crop not in ("random", "start", "centre"):
-            raise ValueError(f"unknown crop {self.crop!r}; choose one of random, start, centre")
+        if self.crop not in (crops := ("random", "start", "centre")):
+            nearest = difflib.get_close_matches(str(self.crop), crops, n=len(crops), cutoff=0.0)
+            raise ValueError(f"unknown crop {self.crop!r}; choose one of {', '.join(nearest)}")
         if list(self.bucket_samples) != sorted({n for n in self.bucket_samples if 0 < n < self.length_samples}):
             raise ValueError(
                 f"bucket_samples {self.bucket_samples} must rise and lie between 1 and length_samples - 1 = "

@@ -57,8 +57,9 @@ def score(
 
     Coverage grows with the number of clips, so its ceiling is that of as many train clips, drawn without replacement;
     where the train set is the smaller, the generated clips are cut to its size. ``at_least`` gives expectations by
-    figure name ("rejected": at most). The key draws noise and train clips. Raises ValueError for an expectation of no
-    figure, and what judge and neighbours raise.
+    figure name ("rejected": at most); without one coverage is expected to reach half of its ceiling, for below that it
+    does not count. The key draws noise and train clips. Raises ValueError for an expectation of no figure, and what
+    judge and neighbours raise.
     """
     expected, heads = dict(at_least or {}), [head for head in judge.classes if head in generated.labels]
     names = [*(f"accuracy {head}" for head in heads), "rejected", "coverage"]
@@ -87,7 +88,8 @@ def score(
         neighbourhood(embed["test"], clips)
         for clips in (embed["generated"][:count], embed["noisy"], embed["train"][np.asarray(chosen)])
     )
-    rows.append(FigureRow(near.coverage, near_floor.coverage, near_real.coverage, at_least=expected.get("coverage")))
+    enough = expected.get("coverage", near_real.coverage.value / 2)
+    rows.append(FigureRow(near.coverage, near_floor.coverage, near_real.coverage, at_least=enough))
     rows.append(FigureRow(near.precision, near_floor.precision, near_real.precision))
     memory = nearest_neighbour_ratio(embed["generated"], embed["train"], embed["test"])
     rows.append(FigureRow(memory.ratio, None, memory.held_out_ratio))

@@ -9,6 +9,7 @@ Cost at length T, window w: full T^2; local T w; strided T (w + T / w); hierarch
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -299,7 +300,8 @@ class Attention(nn.Module):
             "linear": partial(linear_attention, rotate=rotate),
         }
         if self.kind not in functions:
-            raise ValueError(f"Unknown attention kind {self.kind!r}: use one of {', '.join(functions)}.")
+            nearest = difflib.get_close_matches(str(self.kind), functions, n=len(functions), cutoff=0.0)
+            raise ValueError(f"Unknown attention kind {self.kind!r}: use one of {', '.join(nearest)}.")
         if cross and (self.causal or self.kind not in ("full", "linear")):
             order = "causal" if self.causal else self.kind
             raise ValueError(

@@ -103,7 +103,7 @@ class DilatedStack(nn.Module):
     The layers are unrolled and not scanned, since each has its own dilation. Any length is legal.
 
     Raises:
-      ValueError: for a condition of tokens, which this network has no attention to read.
+      ValueError: for sizes that cannot be, or a condition of tokens, which this network has no attention to read.
     """
 
     residual_layers: int = 30
@@ -117,6 +117,15 @@ class DilatedStack(nn.Module):
     embedding_features: int = 512
     encode_noise: Callable[[Array], Array] = level_features
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("residual_layers", "residual_channels", "dilation_cycle", "kernel_size")
+        for name in (*sizes, "out_channels", "embedding_features"):
+            if (size := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {size}: give at least 1")
+        if self.upsample and min(self.upsample) < 1:
+            raise ValueError(f"upsample is {self.upsample}: give strides of at least 1, or none to interpolate frames")
 
     def setup(self) -> None:
         for spec in self.conditions:

@@ -10,6 +10,7 @@ Shapes, where the factors of the levels are f_0, f_1, ... and M is their product
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -195,8 +196,9 @@ class UNet1d(nn.Module):
         for name, least in (("factors", 1), ("channels", 1), ("dilations", 1), ("blocks", 0), ("attention_heads", 0)):
             if not (values := getattr(self, name)) or min(values) < least:
                 raise ValueError(f"{name} is {values}: give at least one number, each at least {least}")
-        if self.stem not in ("gabor", "random", "spectral"):
-            raise ValueError(f"unknown stem {self.stem!r}: choose gabor, random or spectral")
+        if self.stem not in (stems := ("gabor", "random", "spectral")):
+            nearest = difflib.get_close_matches(str(self.stem), stems, n=len(stems), cutoff=0.0)
+            raise ValueError(f"unknown stem {self.stem!r}: choose one of {', '.join(nearest)}")
         for name in ("overlap", "atom_blocks", "long_blocks"):
             if (span := getattr(self, name)) < 1 or span % 2 == 0:
                 raise ValueError(f"{name} is {span}: a centred kernel spans an odd number of blocks, 1, 3, 5 ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,7 +48,8 @@ def make_schedule(
     by ``inverse_sqrt``.
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f"schedule={schedule!r} is unknown: choose one of {', '.join(SCHEDULES)}")
+        nearest = difflib.get_close_matches(str(schedule), SCHEDULES, n=len(SCHEDULES), cutoff=0.0)
+        raise ValueError(f"schedule={schedule!r} is unknown: choose one of {', '.join(nearest)}")
     if not learning_rate > 0:
         raise ValueError(f"learning_rate={learning_rate} must be positive")
     if warmup_steps < 0:
@@ -104,7 +106,8 @@ def make_optimiser(
     serves both) or ``sgd`` (with momentum b1). Weight decay is decoupled and spares biases, gains and scalars.
     """
     if name not in OPTIMISERS:
-        raise ValueError(f"optimiser={name!r} is unknown: choose one of {', '.join(OPTIMISERS)}")
+        nearest = difflib.get_close_matches(str(name), OPTIMISERS, n=len(OPTIMISERS), cutoff=0.0)
+        raise ValueError(f"optimiser={name!r} is unknown: choose one of {', '.join(nearest)}")
     if weight_decay < 0:
         raise ValueError(f"weight_decay={weight_decay} must be 0 or more")
     if clip_norm is not None and not clip_norm > 0:

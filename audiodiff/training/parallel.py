@@ -7,6 +7,7 @@ whole arrays: only `Pmap` stacks them, one copy per device, and it stacks and un
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -156,7 +157,8 @@ def make_strategy(
     Every device must get the same number of examples, a multiple of ``microbatches``.
     """
     if name not in STRATEGIES:
-        raise ValueError(f"strategy={name!r} is unknown: choose one of {', '.join(STRATEGIES)}")
+        nearest = difflib.get_close_matches(str(name), STRATEGIES, n=len(STRATEGIES), cutoff=0.0)
+        raise ValueError(f"strategy={name!r} is unknown: choose one of {', '.join(nearest)}")
     if microbatches < 1 or batch_size < 1 or batch_size % microbatches:
         raise ValueError(f"microbatches={microbatches} must divide the batch size {batch_size}")
     available = jax.devices()

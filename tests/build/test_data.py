@@ -137,7 +137,7 @@ def test_a_set_lies_in_its_folder_below_the_variable(tmp_path, monkeypatch):
         ({"name": "embedded", "size": 24, "conditions": ("sond",)}, "unknown condition 'sond'; choose one of sound, "),
         ({"name": "embedded", "size": 24, "sounds": ("oboe",)}, "unknown sound 'oboe'"),
         ({"length_samples": 0}, "data: length_samples is 0; give at least 1"),
-        ({"crop": "middle"}, "unknown crop 'middle'"),
+        ({"crop": "center"}, "unknown crop 'center'; choose one of centre, "),
     ],
 )
 def test_what_cannot_be_is_told_in_one_sentence(monkeypatch, changes, said):

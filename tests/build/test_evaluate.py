@@ -10,7 +10,15 @@ import pytest
 
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
-from audiodiff.build.evaluate import _pairs, check_labels, evaluate_samples, examine_judge, read_clips, read_samples
+from audiodiff.build.evaluate import (
+    RECORDED,
+    _pairs,
+    check_labels,
+    evaluate_samples,
+    examine_judge,
+    read_clips,
+    read_samples,
+)
 from audiodiff.build.run import load_judge
 from audiodiff.build.samples import write_samples
 from audiodiff.data import ArraySource, ConditionInfo, Preparation, write_audio
@@ -50,6 +58,23 @@ def test_samples_of_other_weights_are_refused(run, samples, tmp_path):
     for change, said in (({"weights_hash": "0"}, "made with weights_hash 0"), ({"rate_hz": 1}, "made with rate_hz 1")):
         (tmp_path / "samples.json").write_text(json.dumps({**record, **change}))
         with pytest.raises(ConfigError, match=said + ", and .* sample anew"):
+            read_samples(tmp_path, run)
+
+
+def test_damaged_samples_are_told(run, samples, tmp_path):
+    record = json.loads((samples / "samples.json").read_text())
+    (one, *rest) = record["samples"]
+    without = {key: {name: record[name] for name in record if name != key} for key in RECORDED}
+    for text, said in (
+        ("{", r"\(Expecting .*\)"),
+        ("[]", r"\(it lacks rate_hz, .*\)"),
+        *((json.dumps(left), f"\\(it lacks {key}\\)") for key, left in without.items()),
+        (json.dumps({**record, "sampler": {}}), r"\('name'\)"),
+        (json.dumps({**record, "samples": [{**one, "conditions": {}}, *rest]}), r"\('sound'\)"),
+        (json.dumps({**record, "samples": [{"conditions": one["conditions"]}]}), r"\('file'\)"),
+    ):
+        (tmp_path / "samples.json").write_text(text)
+        with pytest.raises(ConfigError, match=f"samples.json is damaged {said}: restore it, or sample anew"):
             read_samples(tmp_path, run)
 
 

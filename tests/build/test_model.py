@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiodiff import dsp
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.model import (
     FACTS_FILE,
@@ -34,15 +35,39 @@ FACTS = Facts(
 )
 
 
+DAMAGED_MEL = json.dumps({**dataclasses.asdict(FACTS), "mel": {"rate_hz": 8000}})
+
+
 def test_facts_come_back_as_they_were_saved(tmp_path):
     FACTS.save(tmp_path)
+    assert Facts.load(tmp_path) == FACTS
+
+
+@pytest.mark.parametrize("preset", ["librosa", "diffwave"])
+def test_the_mel_of_a_judge_comes_back_as_it_was_saved(tmp_path, preset):
+    facts = dataclasses.replace(FACTS, mel=make_mel({"name": preset}, FACTS.rate_hz).to_dict())
+    facts.save(tmp_path)
+    assert Facts.load(tmp_path) == facts
+
+
+def test_a_trained_judge_has_its_mel_with_it_and_a_model_has_none(judge_workdir, workdir, judge_config):
+    facts = Facts.load(judge_workdir)
+    assert facts.mel == make_mel(judge_config["mel"], facts.rate_hz).to_dict()
+    assert Facts.load(workdir).mel is None
+
+
+def test_facts_of_before_mels_were_saved_are_read(tmp_path):
+    FACTS.save(tmp_path)
+    values = json.loads((tmp_path / FACTS_FILE).read_text())
+    assert values.pop("mel") is None
+    (tmp_path / FACTS_FILE).write_text(json.dumps(values))
     assert Facts.load(tmp_path) == FACTS
 
 
 def test_lost_and_damaged_facts_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no model.json: no run was started there; train first"):
         Facts.load(tmp_path)
-    for damage in ("{", "[]", json.dumps({"rate_hz": 8000}), json.dumps({"conditions": {}, "unknown": 1})):
+    for damage in ("{", "[]", json.dumps({"rate_hz": 8000}), json.dumps({"conditions": {}, "unknown": 1}), DAMAGED_MEL):
         (tmp_path / FACTS_FILE).write_text(damage)
         with pytest.raises(ConfigError, match=f"{FACTS_FILE} is damaged"):
             Facts.load(tmp_path)
@@ -85,6 +110,18 @@ def test_a_judge_has_a_class_more_than_labels(judge_config):
     judge = make_judge(judge_config, FACTS)
     assert judge.heads == (("sound", 3),)
     assert judge_classes(FACTS, "sound") == ("ah", "ee", REJECT)
+
+
+def test_a_judge_whose_mel_has_changed_is_refused(judge_config, monkeypatch):
+    """As an edited preset would: each field that differs is named with both values."""
+    own = make_mel(judge_config["mel"], FACTS.rate_hz)
+    facts = dataclasses.replace(FACTS, mel=own.to_dict())
+    assert make_judge(judge_config, facts).features.mel == own
+    name = judge_config["mel"]["name"]
+    monkeypatch.setitem(dsp.MEL_PRESETS, name, dataclasses.replace(dsp.MEL_PRESETS[name], scale="htk", norm="none"))
+    with pytest.raises(ConfigError, match=f"'{name}' has changed .*: scale is 'htk' and was 'slaney', norm is 'none' "):
+        make_judge(judge_config, facts)
+    assert make_judge(judge_config, FACTS).features.mel.scale == "htk"  # of before mels were saved
 
 
 @pytest.mark.parametrize(

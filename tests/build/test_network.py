@@ -86,6 +86,7 @@ def test_a_judge_has_its_heads():
         ({"name": "unet1d", "chanels": (8,)}, "float32", "network 'unet1d' takes no 'chanels'; it takes channels, "),
         ({"name": "unet1d"}, "float16", "unknown dtype 'float16'; choose one of "),
         ({"name": "unet1d", "factors": (4,)}, "float32", "network 'unet1d': the levels of a UNet1d disagree"),
+        ({"name": "dilated_stack", "dilation_cycle": 0}, "float32", "'dilated_stack': dilation_cycle is 0: give at "),
     ],
 )
 def test_what_cannot_be_is_told_in_one_sentence(config, dtype, said):

@@ -13,9 +13,12 @@ import pytest
 import audiodiff
 from audiodiff import prng
 from audiodiff.build.choices import ConfigError
+from audiodiff.build.data import make_data
+from audiodiff.build.process import make_grid
 from audiodiff.build.run import hash_weights, load, load_judge, load_run
 from audiodiff.data import ConditionInfo
 from audiodiff.data.embedded import PITCHES, SOUNDS
+from audiodiff.diffusion.likelihood import bits_per_dimension, log_likelihood
 from audiodiff.training import CheckpointError, WorkdirError
 
 KEY = jax.random.key(7)
@@ -206,3 +209,24 @@ def test_known_audio_that_cannot_be_is_a_clear_error(lively):
         lively.sample(KEY, ASKED, known=(np.full((2, 2048), np.nan), keep))
     with pytest.raises(ConfigError, match="the prompt has 2048 samples and the result 2048: shorten it"):
         lively.continue_audio(KEY, np.zeros((1, 2048)), ASKED)
+
+
+def test_the_bits_per_dimension_of_a_trained_model_are_finite(run):
+    """Of 64 samples from the middle of a held-out clip, as steps of 16 bit."""
+    sets, objective, settings = make_data(run.config["data"]), run.model.objective, run.settings()
+    clip = sets.split("test")[0]["audio"]
+    audio = sets.preparation(clip, np.random.default_rng(0)).audio[None, 512:576, 0]
+    assert audio.std() > 0.01
+    bits = bits_per_dimension(
+        log_likelihood(
+            objective.denoiser(run.params),
+            objective.representation.encode(jnp.asarray(audio)),
+            make_grid(settings["grid"], run.model.process, run.facts.sigma_data, 8),
+            objective.network.encode(run.params["network"], run.encode_conditions({"sound": "ah", "pitch": "A2"})),
+            KEY,
+            sigma_data=run.facts.sigma_data,
+        ),
+        dimensions=64,
+        bin_width=2.0**-15,
+    )
+    assert bits.shape == (1,) and np.isfinite(bits).all()

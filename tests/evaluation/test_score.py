@@ -134,9 +134,18 @@ def test_expectations_stand_beside_their_figures_and_no_other_is_let_pass(honest
     rows = rows_by_name(HONEST, at_least={"accuracy digit": 80.0, "coverage": 99.9, "rejected": 5.0})
     assert (rows["accuracy digit"].passed, rows["coverage"].passed, rows["rejected"].passed) == (True, False, True)
     assert rows["rejected"].at_most == 5.0
-    assert all(row.passed is None for row in honest.values())
+    assert all(row.passed is None for name, row in honest.items() if name != "coverage")
     with pytest.raises(ValueError, match="no figure 'acuracy digit' can have an expectation: choose accuracy digit,"):
         rows_by_name(HONEST, at_least={"acuracy digit": 80.0})
+
+
+def test_coverage_counts_from_half_of_what_train_clips_reach(honest):
+    coverage = honest["coverage"]
+    assert coverage.at_least == coverage.ceiling.value / 2 and coverage.passed is True
+    assert coverage.expected_text == f"≥ {coverage.ceiling.value / 2:g} %"
+    audio = np.repeat(HONEST.audio[:1], 200, axis=0) + 1e-3 * HONEST.audio
+    assert rows_by_name(Clips(audio, HONEST.labels, RATE))["coverage"].passed is False
+    assert rows_by_name(HONEST, at_least={"coverage": 1.0})["coverage"].at_least == 1.0
 
 
 def test_a_score_depends_on_its_key_and_nothing_else(honest):

@@ -255,7 +255,7 @@ def test_cross_attention_reads_a_set_of_tokens(kind):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"kind": "fulll"}, "Unknown attention kind 'fulll': use one of full, local"),
+        ({"kind": "linar"}, "Unknown attention kind 'linar': use one of linear, "),
         ({"kind": "local"}, "local attention needs a window of at least 1 position, and it is 0"),
         ({"kind": "hierarchical", "window": 3}, "3 is odd: use 4"),
         ({"kind": "strided", "window": 4, "cross": True}, "Cross-attention cannot be strided"),

@@ -154,6 +154,23 @@ def test_tokens_are_refused():
         jax.eval_shape(lambda: network.init(jax.random.key(0), draw(1, 8, 1), draw(1), {}))
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"residual_layers": 0}, "residual_layers is 0: give at least 1"),
+        ({"residual_channels": -4}, "residual_channels is -4: give at least 1"),
+        ({"dilation_cycle": 0}, "dilation_cycle is 0: give at least 1"),
+        ({"kernel_size": 0}, "kernel_size is 0: give at least 1"),
+        ({"out_channels": 0}, "out_channels is 0: give at least 1"),
+        ({"embedding_features": 0}, "embedding_features is 0: give at least 1"),
+        ({"upsample": (16, 0)}, r"upsample is \(16, 0\): give strides of at least 1, or none"),
+    ],
+)
+def test_impossible_sizes_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DilatedStack(**changes)
+
+
 def test_begins_as_zero_and_returns_float32_from_any_dtype():
     network = DilatedStack(2, 4, 2, out_channels=2, dtype=jnp.bfloat16, embedding_features=8)
     y, params = jax.jit(network.init_with_output)(jax.random.key(0), draw(2, 13, 2), draw(2), {})

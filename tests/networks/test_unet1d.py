@@ -427,7 +427,7 @@ def test_computes_in_its_dtype_with_float32_parameters_and_output():
         ({"factors": (4, 0)}, r"factors is \(4, 0\): give at least one number, each at least 1"),
         ({"dilations": ()}, r"dilations is \(\): give at least one number, each at least 1"),
         ({"blocks": (1, -1)}, r"blocks is \(1, -1\): .* each at least 0"),
-        ({"stem": "wavelet"}, "unknown stem 'wavelet': choose gabor, random or spectral"),
+        ({"stem": "spectrum"}, "unknown stem 'spectrum': choose one of spectral, "),
         ({"stem": "spectral", "atoms": 7}, "atoms is 7: a cosine and a sine of each frequency make an even number"),
         ({"long_atoms": 7}, "long_atoms is 7: a cosine and a sine of each frequency make an even number"),
         ({"long_blocks": 4}, "long_blocks is 4: a centred kernel spans an odd number of blocks"),
