@@ -52,6 +52,8 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     )
     config.objective.levels.mean = -0.6
     config.objective.levels.std = 1.6
+    config.sampler.name = "dpmpp_2m_sde"
+    config.sampler.steps = 30
     config.sampler.guidance = 2.0
     config.training.batch_size = 16
     config.training.total_steps = 9_000

@@ -82,7 +82,10 @@ class _Loader:
         draws = range(k * self.batch_size + first, k * self.batch_size + first + local)
         if not self.preparation.bucket_samples:
             return self.load([self._clip(draw) for draw in draws], draws, "prepare")
-        epoch, position = divmod(k, len(self.source) // self.batch_size)
+        count = len(self.source)
+        if count < self.batch_size:
+            raise ValueError(f"{count} clips make no batch of {self.batch_size} by bucket; give a smaller batch_size")
+        epoch, position = divmod(k, count // self.batch_size)
         clips = by_bucket(self._buckets, self.batch_size, self.seed, epoch if self.shuffle else 0)[position].tolist()
         bucket = max(self._buckets[clip] for clip in clips)  # of the global batch: every host pads to the same length
         return self.load(clips[first : first + local], draws, "prepare", bucket)
@@ -217,8 +220,6 @@ class Batches:
             raise ValueError(f"process_index {process_index} is not one of 0 to {process_count - 1}")
         if taken := [name for name in source.conditions if name in RESERVED]:
             raise ValueError(f"a condition may not be named {taken[0]!r}, which every batch has; rename it")
-        if preparation.bucket_samples and len(source) < batch_size:
-            raise ValueError(f"{len(source)} clips make no batch of {batch_size} by bucket; give a smaller batch_size")
         lengths = {name: info.longest for name, info in source.conditions.items() if info.longest}
         lengths |= dict(condition_lengths or {})
         if unknown := [name for name in lengths if name not in source.conditions]:
