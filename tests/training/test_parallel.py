@@ -89,7 +89,7 @@ def test_the_gradients_are_the_only_large_thing_the_devices_exchange():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "fsdp"}, "jit, pmap"),
+        ({"name": "fsdp"}, "pmap, jit"),
         ({"devices": 4}, "4 devices do not divide the batch of 12 in 2 microbatches: take 1, 2, 3, 6 devices"),
         ({"devices": 5, "microbatches": 1}, "take 1, 2, 3, 4, 6 devices"),
         ({"devices": 0}, "devices=0"),
