@@ -7,14 +7,16 @@ spectrogram and no vocoder anywhere.
     python experiments/sample.py --workdir=runs/digits_cpu --out=runs/digits_cpu/samples --num=600
     python experiments/evaluate.py --workdir=runs/digits_cpu --samples=runs/digits_cpu/samples --judge=runs/judge_digits
 
-Cost, by size:
+Cost and result, by size:
 
-``:cpu``    meant for at most 60 minutes of 2 cores; not yet run to its end with this stem
+``:cpu``    58 minutes of 2 cores: 91.7 % [89.2, 93.6] of 600 clips taken for the digit that was asked, 95.2 % [93.1,
+            96.6] for the speaker, coverage 87.7 % (one run); but words end late, half of them after 0.69 s instead of
+            0.37 s
 ``:gpu``    20 minutes of one H200-class GPU, in parts: ``--max_minutes=9`` and again (not yet measured)
 ``:smoke``  seconds; shows that everything runs, not that it learns
 
-Tried before: a stem of 96-sample patches, 53 % of digits and 37 % of speakers after 3,000 steps
-(docs/results/digits.md).
+Tried (docs/results/digits.md): patches of 96 samples, 53 % and 37 % after 3,000 steps; this network at its 3,000th step
+77 % and 83 %, by the ODE in the SDE's place 67 % and 77 % (60 clips each).
 """
 
 from ml_collections import ConfigDict
