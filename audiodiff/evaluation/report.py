@@ -52,10 +52,10 @@ class FigureRow:
         """The expected range in words, ``≥ 80 %``; empty where nothing was expected."""
         unit = f" {self.figure.unit}".rstrip()
         if self.at_least is not None and self.at_most is not None:
-            return f"{self.at_least:g} to {self.at_most:g}{unit}"
+            return f"{self.at_least:.4g} to {self.at_most:.4g}{unit}"
         if self.at_least is not None:
-            return f"≥ {self.at_least:g}{unit}"
-        return "" if self.at_most is None else f"≤ {self.at_most:g}{unit}"
+            return f"≥ {self.at_least:.4g}{unit}"
+        return "" if self.at_most is None else f"≤ {self.at_most:.4g}{unit}"
 
 
 @dataclass(frozen=True)

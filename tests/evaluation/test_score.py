@@ -142,7 +142,7 @@ def test_expectations_stand_beside_their_figures_and_no_other_is_let_pass(honest
 def test_coverage_counts_from_half_of_what_train_clips_reach(honest):
     coverage = honest["coverage"]
     assert coverage.at_least == coverage.ceiling.value / 2 and coverage.passed is True
-    assert coverage.expected_text == f"≥ {coverage.ceiling.value / 2:g} %"
+    assert coverage.expected_text == f"≥ {coverage.ceiling.value / 2:.4g} %"
     audio = np.repeat(HONEST.audio[:1], 200, axis=0) + 1e-3 * HONEST.audio
     assert rows_by_name(Clips(audio, HONEST.labels, RATE))["coverage"].passed is False
     assert rows_by_name(HONEST, at_least={"coverage": 1.0})["coverage"].at_least == 1.0
