@@ -12,7 +12,7 @@ import numpy as np
 
 from audiodiff import data
 from audiodiff.build.choices import ConfigError
-from audiodiff.build.data import make_data
+from audiodiff.build.data import DataSets, make_data
 from audiodiff.build.run import Run, load_judge, load_run
 from audiodiff.build.samples import SAMPLES_FILE
 from audiodiff.evaluation.examine import examine
@@ -56,8 +56,7 @@ def evaluate_samples(
     run, judge = load_run(workdir), load_judge(judge_workdir)
     check_labels(run, judge)
     record, generated = read_samples(samples, run)
-    settings = {**run.config["data"], **({"root": data_root} if data_root else {})}
-    sets = make_data(settings)
+    settings, sets = _data_at(run.config, data_root)
     run.facts.check_data(sets.manifest_hash, run.workdir)
     train, test = (read_clips(sets.split(settings[name]), sets.preparation) for name in ("train_split", "test_split"))
     rows = score(judge, generated, train, test, jax.random.key(seed), expected)
@@ -78,8 +77,7 @@ def evaluate_samples(
 def examine_judge(workdir: pathlib.Path, *, data_root: str = "", seed: int = 0) -> tuple[pathlib.Path, list[Figure]]:
     """Examine a judge on the test split of its own data and write WORKDIR/examination.json; return path and figures."""
     judge, config = load_judge(workdir), read_config(workdir)
-    settings = {**config["data"], **({"root": data_root} if data_root else {})}
-    sets = make_data(settings)
+    settings, sets = _data_at(config, data_root)
     clips = read_clips(sets.split(settings["test_split"]), sets.preparation)
     figures = examine(judge, clips, jax.random.key(seed))
     record = {
@@ -91,6 +89,12 @@ def examine_judge(workdir: pathlib.Path, *, data_root: str = "", seed: int = 0) 
     }
     write_json(workdir / EXAMINATION_FILE, record)
     return workdir / EXAMINATION_FILE, figures
+
+
+def _data_at(config: Mapping[str, Any], root: str) -> tuple[dict[str, Any], DataSets]:
+    """Return the data section and the data sets of a config, read from ``root`` if that is given."""
+    settings = {**config["data"], **({"root": root} if root else {})}
+    return settings, make_data(settings)
 
 
 def check_labels(run: Run, judge: Judge) -> None:

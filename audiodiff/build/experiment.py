@@ -154,12 +154,12 @@ def _say_faults(folder: pathlib.Path) -> None:
 def _warm_start(objective: Objective, config: Mapping[str, Any], batches: data.Batches, folder: pathlib.Path) -> PyTree:
     """Return initial parameters that are those of the run ``init_from`` wherever names and shapes agree; print which.
 
-    Raises ConfigError where none do.
+    Returns None where the run goes on from a checkpoint of its own. Raises ConfigError where nothing agrees.
     """
+    if latest_step(folder) is not None:
+        return None
     first = {name: jnp.asarray(values) for name, values in batches[0].items()}
     own = objective.init(prng.stream(config["seed"], "init"), first)
-    if latest_step(folder) is not None:
-        return own  # the run goes on from its own checkpoint
     source = pathlib.Path(config["init_from"])
     found = restore_params(source, ema=read_config(source)["training"]["ema_choice"] or None)
     theirs = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}

@@ -83,8 +83,7 @@ class Run:
         With several channels [batch, time, channel]. ``key`` is one key, from which each clip's own is derived, or one
         key a clip. A condition is a label as the data set writes it ("7"), its index (7), a number, a text or an array
         (or the path of its .npy file) where it is one, or a sequence of these; single values are repeated to the
-        longest. Sampler, steps, guidance and length default to
-        the config's.
+        longest. Sampler, steps, guidance and length default to the config's.
 
         ``known`` is (audio, keep): recordings [batch or 1, time] (with several channels [..., channel]) and which of
         their samples to keep, bool [time]. The rest is made to go with them, at their level. Raises ConfigError for
@@ -101,7 +100,7 @@ class Run:
         length = self.facts.length_samples if length_samples is None else length_samples
         if length < 1:
             raise ConfigError(f"length_samples is {length}: give at least 1")
-        gains_db, given = self._known(known, batch, length) if known else (np.zeros(batch), None)
+        gains_db, given = self._known(known, batch, length) if known else (None, None)
         audio = generate(
             self.model.objective,
             self.params,
@@ -114,9 +113,9 @@ class Run:
             guided=guided,
             known=given,
         )
+        if known is None or gains_db is None:
+            return np.asarray(audio)
         clips = np.stack([restore_level(clip, gain) for clip, gain in zip(np.asarray(audio), gains_db, strict=True)])
-        if known is None:
-            return clips
         # A filter of the representation rings from a hole into what follows it: what is kept comes back untouched.
         keep = np.asarray(known[1], bool).reshape(1, -1, *[1] * (clips.ndim - 2))
         return np.where(keep, np.asarray(known[0], np.float32), clips)

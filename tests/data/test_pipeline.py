@@ -29,6 +29,14 @@ def batches(source, **settings) -> Batches:
     return Batches(source, Preparation(LENGTH), **{"batch_size": 4, "seed": 7} | settings)
 
 
+def assert_hosts_agree(make, hosts: int, k: int, **arguments):
+    """Check that the parts of batch k, one a host, are together that of one host, with the draws of its number."""
+    whole = make(**arguments)[k]
+    parts = [make(**arguments, process_index=host, process_count=hosts)[k] for host in range(hosts)]
+    assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
+    np.testing.assert_array_equal(whole["draw"], np.arange(4 * k, 4 * k + 4))
+
+
 def assert_equal(one, other):
     assert one.keys() == other.keys()
     for name in one:
@@ -38,13 +46,7 @@ def assert_equal(one, other):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 2**31), st.integers(0, 30), st.booleans())
 def test_hosts_together_hold_the_batch_of_one_host(count, hosts, seed, k, shuffle):
-    source = numbered(count)
-    whole = batches(source, seed=seed, shuffle=shuffle)[k]
-    parts = [
-        batches(source, seed=seed, shuffle=shuffle, process_index=host, process_count=hosts)[k] for host in range(hosts)
-    ]
-    assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
-    np.testing.assert_array_equal(whole["draw"], np.arange(4 * k, 4 * k + 4))
+    assert_hosts_agree(batches, hosts, k, source=numbered(count), seed=seed, shuffle=shuffle)
 
 
 def test_every_epoch_holds_every_clip_once_in_a_new_order():
@@ -63,14 +65,7 @@ def bucketed(source, **settings) -> Batches:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(4, 40), st.sampled_from([1, 2, 4]), st.integers(0, 2**31), st.integers(0, 30), st.booleans())
 def test_hosts_pad_to_one_bucket_and_hold_the_batch_of_one_host(count, hosts, seed, k, shuffle):
-    source = numbered(count)
-    whole = bucketed(source, seed=seed, shuffle=shuffle)[k]
-    parts = [
-        bucketed(source, seed=seed, shuffle=shuffle, process_index=host, process_count=hosts)[k]
-        for host in range(hosts)
-    ]
-    assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
-    np.testing.assert_array_equal(whole["draw"], np.arange(4 * k, 4 * k + 4))
+    assert_hosts_agree(bucketed, hosts, k, source=numbered(count), seed=seed, shuffle=shuffle)
 
 
 def test_an_epoch_by_buckets_loses_no_sample_and_less_than_a_batch_of_clips():
