@@ -72,6 +72,7 @@ def data() -> ConfigDict:
             "channels": 1,
             "length_samples": 8192,
             "bucket_samples": (),
+            "whole_share": 0.0,
             "target_dbfs": -20.0,
             "crop": "start",
             "max_shift_samples": 0,

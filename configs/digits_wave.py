@@ -34,6 +34,7 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     config.data.held_out_split = "validation"
     # Three quarters of the clips fit half the length: no step is spent on the silence behind them.
     config.data.bucket_samples = (4096, 6144)
+    config.data.whole_share = 0.2  # of the batches show that words end
     config.data.flip_polarity = True  # nobody hears it, and it doubles the data
     config.representation.preemphasis = 0.9
     config.network = ConfigDict(

@@ -20,7 +20,9 @@ from audiodiff.data.sources import Item
 DATA_VARIABLE = "AUDIODIFF_DATA"
 """The environment variable that names the folder where data sets lie, each in a folder of its own."""
 
-PREPARATION = ("length_samples", "bucket_samples", "target_dbfs", "crop", "max_shift_samples", "flip_polarity")
+PREPARATION = (
+    *("length_samples", "bucket_samples", "whole_share", "target_dbfs", "crop", "max_shift_samples", "flip_polarity"),
+)
 COMMON = (
     *("name", "root", "rate_hz", "channels", "conditions", "condition_lengths", "in_memory", "strict", "max_bad_share"),
     *("train_split", "held_out_split", "test_split"),

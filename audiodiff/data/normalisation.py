@@ -65,6 +65,8 @@ class Preparation:
     ``max_shift_samples``: a shorter clip begins at a random place up to this many samples late, as far as it fits.
     Padding is zeros at the end. ``flip_polarity`` turns half of the examples upside down.
     ``bucket_samples``: shorter lengths that batches of short clips are padded to instead, so that padding costs little.
+    ``whole_share`` of the batches are padded to ``length_samples`` all the same, for what is never seen is never
+    learnt: that short clips are followed by silence.
     """
 
     length_samples: int
@@ -74,6 +76,7 @@ class Preparation:
     flip_polarity: bool = False
     silence_dbfs: float = SILENCE_DBFS
     bucket_samples: tuple[int, ...] = ()
+    whole_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.length_samples < 1:
@@ -88,6 +91,9 @@ class Preparation:
                 f"bucket_samples {self.bucket_samples} must rise and lie between 1 and length_samples - 1 = "
                 f"{self.length_samples - 1}"
             )
+
+        if not 0 <= self.whole_share <= 1:
+            raise ValueError(f"whole_share is {self.whole_share}; it is a share of the batches, give 0 to 1")
 
     @property
     def lengths(self) -> tuple[int, ...]:

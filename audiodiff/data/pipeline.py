@@ -87,7 +87,10 @@ class _Loader:
             raise ValueError(f"{count} clips make no batch of {self.batch_size} by bucket; give a smaller batch_size")
         epoch, position = divmod(k, count // self.batch_size)
         clips = by_bucket(self._buckets, self.batch_size, self.seed, epoch if self.shuffle else 0)[position].tolist()
-        bucket = max(self._buckets[clip] for clip in clips)  # of the global batch: every host pads to the same length
+        # Of the global batch: every host pads to the same length.
+        bucket = max(self._buckets[clip] for clip in clips)
+        if generator(self.seed, "whole", k).random() < self.preparation.whole_share:
+            bucket = -1
         return self.load(clips[first : first + local], draws, "prepare", bucket)
 
     def _clip(self, draw: int) -> int:

@@ -172,7 +172,8 @@ def _measure_clip(source: Source, preparation: Preparation, seed: int, index: in
         audio = source[index]["audio"]
         silent = level_dbfs(audio) < preparation.silence_dbfs
         rng = generator(seed, "statistics", index)
-        example = preparation(audio, rng, preparation.bucket(len(audio))).audio
+        whole = generator(seed, "measure whole", index).random() < preparation.whole_share
+        example = preparation(audio, rng, -1 if whole else preparation.bucket(len(audio))).audio
     except AudioError as error:
         return _Measured(Fault(index, source.describe(index), str(error)), silent)
     return _Measured(

@@ -95,6 +95,22 @@ def test_buckets_go_on_in_mid_epoch_and_a_bad_clip_keeps_its_place():
     assert weights.pop(3) == 0 and set(weights.values()) == {1.0}
 
 
+def test_a_share_of_the_batches_is_padded_to_the_whole_length_and_differs_in_nothing_else():
+    source = ArraySource([np.full((12, 1), 1.0 + i) for i in range(12)], 8_000, {}, {})
+    short = Batches(source, Preparation(40, bucket_samples=(20,)), batch_size=4, seed=7)
+    mixed = Batches(source, Preparation(40, bucket_samples=(20,), whole_share=0.25), batch_size=4, seed=7)
+    lengths = []
+    for k in range(200):
+        one, other = short[k], mixed[k]
+        lengths.append(other["audio"].shape[1])
+        width = one["audio"].shape[1]
+        np.testing.assert_array_equal(other["audio"][:, :width], one["audio"])
+        assert not other["audio"][:, width:].any()
+        assert all(np.array_equal(other[name], one[name]) for name in one if name != "audio")
+    assert {short[k]["audio"].shape[1] for k in range(200)} == {20}
+    assert 30 < lengths.count(40) < 70  # 50 of 200 are expected, with a standard deviation of 6
+
+
 def test_fewer_clips_than_a_batch_are_refused_where_they_go_by_bucket():
     with pytest.raises(ValueError, match="3 clips make no batch of 4 by bucket; give a smaller batch_size"):
         bucketed(numbered(3))[0]
