@@ -44,8 +44,8 @@ def run(main: Callable[[], None]) -> None:
 def ask_for_huge_pages() -> None:
     """Begin again, once, with memory in huge pages where Linux and glibc have them.
 
-    A training step walks gigabytes of activations, and in pages of 4 KiB the CPU spends an eighth of the digits' step and a quarter
-    of DiffWave's on finding them (docs/performance.md). glibc reads the setting only as a process starts.
+    A training step walks gigabytes of activations; in pages of 4 KiB the CPU spends an eighth of a step of the digits
+    on finding them, and a fifth of one of DiffWave's (docs/performance.md). glibc reads the setting only at the start.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.execve(sys.executable, sys.orig_argv, os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})

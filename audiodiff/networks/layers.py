@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -90,6 +91,38 @@ def conv_transpose1d(x: Array, kernel: Array, *, stride: int, causal: bool = Fal
     before = 0 if causal else (taps - stride) // 2
     y = jnp.asarray(spread).reshape(x.shape[0], (x.shape[1] + runs - 1) * stride, features)
     return lax.slice_in_dim(y, before, before + x.shape[1] * stride, axis=1)
+
+
+def materialise(x: Array) -> Array:
+    """Return x, computed once and kept, where XLA's CPU backend would compute it again for each of its readers.
+
+    XLA fuses cheap sums into whatever reads them. Down a residual chain, x_l = x_0 + r_0 + ... + r_(l-1), layer l then
+    reads l arrays instead of two, with strides: a training step of DiffWave BASE took 17.0 s without this function and
+    4.8 s with it (2 cores, jax 0.10). That backend drops ``optimization_barrier`` before it fuses; what it cannot see
+    through is a branch, here on a number above infinity. On other backends, which were not measured, this is x itself.
+    """
+    return lax.platform_dependent(x, cpu=lambda x: _branch(x, x), default=lambda x: x)
+
+
+@jax.custom_jvp
+def materialise_gradient(x: Array) -> Array:
+    """Return x, whose gradient is a chain of sums that is kept as in :func:`materialise`; going forward costs nothing.
+
+    For an array that many layers read: their contributions are added one by one as they come.
+    """
+    return x
+
+
+@materialise_gradient.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    kept = lax.platform_dependent(x, tangent, cpu=_branch, default=lambda x, tangent: tangent)
+    return materialise_gradient(x), kept
+
+
+def _branch(witness: Array, x: Array) -> Array:
+    """Return x by the only branch that is ever taken, which the compiler cannot know."""
+    return lax.cond(witness.ravel()[0] > jnp.inf, jnp.negative, lambda x: x, x)
 
 
 class Dense(nn.Module):

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from audiodiff.networks import layers
+from audiodiff.networks.layers import materialise, materialise_gradient
 
 RNG = np.random.default_rng(0)
 CASES = [  # kernel size, dilation, stride, causal, groups, time
@@ -167,3 +168,18 @@ def test_computes_in_its_dtype_with_float32_parameters(module):
 def test_dense_keeps_every_leading_axis():
     x, kernel = normal(2, 3, 5, 4), normal(4, 6)
     np.testing.assert_allclose(layers.dense(x, kernel), np.einsum("abci,io->abco", x, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [materialise, materialise_gradient])
+def test_what_is_materialised_and_its_derivatives_are_unchanged(function):
+    x = jnp.asarray([[jnp.inf, 2.0], [jnp.nan, -3.0]])
+    np.testing.assert_array_equal(jax.jit(function)(x), x)
+    np.testing.assert_array_equal(jax.vmap(function)(x), x)
+
+    def f(x):
+        return jnp.sum(function(x) ** 3)
+
+    y, t = jnp.asarray([2.0, -1.0]), jnp.asarray([1.0, 10.0])
+    np.testing.assert_allclose(jax.jit(jax.grad(f))(y), [12.0, 3.0])
+    np.testing.assert_allclose(jax.jvp(f, (y,), (t,))[1], 42.0)
+    np.testing.assert_allclose(jax.jit(jax.hessian(f))(y), np.diag([12.0, -6.0]))
