@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .cache/peers
 # The pins of constraints.txt were tested together on 3.11 alone; other versions of Python resolve for themselves.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] in ((3, 11),) else "")')
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench peers clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -17,6 +18,18 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Everything that docs/performance.md tells, held against its record; minutes, on a machine that does nothing else.
+bench: $(VENV)/core.stamp peers
+	$(BIN)/python benchmarks/bench.py
+
+peers: $(PEERS)/made.stamp
+
+$(PEERS)/made.stamp: benchmarks/peers/requirements.txt benchmarks/peers/packages.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps -r benchmarks/peers/packages.txt
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,117 @@
+"""Measure speed, memory and scale; hold them against their bars and the last record; write docs/performance.md.
+
+    python benchmarks/bench.py                       all benchmarks, against the record
+    python benchmarks/bench.py networks mel          some of them
+    python benchmarks/bench.py --record              and make this the record, and its table that of docs/performance.md
+
+What misses its bar, and a ratio or count that is a fifth worse than recorded, shows in red; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "experiments")]  # configs/, and the launch scripts' module command
+
+BENCHMARKS = ("ceilings", "networks", "mel", "sampling", "scaling", "startup", "loading", "devices")
+RECORD = ROOT / "benchmarks" / "results" / "cpu.json"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+RED, PLAIN = "\033[31m", "\033[0m"
+
+
+def environment() -> dict[str, Any]:
+    """Tell what was measured on, without naming the machine."""
+    import jax
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "commit": commit.stdout.strip(),
+        "date": time.strftime("%Y-%m-%d"),
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "huge_pages": os.environ.get("GLIBC_TUNABLES", ""),
+    }
+
+
+def rows(results: Mapping[str, Iterable[Any]], recorded: Mapping[str, float]) -> list[list[str]]:
+    """Return a table's rows: benchmark, figure, value, interval, bar, note, and what is wrong."""
+    table = []
+    for benchmark, readings in results.items():
+        for reading in readings:
+            figure = reading.figure
+            interval = figure.interval_text if figure.count > 1 else ""
+            fault = reading.fault(recorded.get(reading.name))
+            table.append([benchmark, reading.name, figure.value_text, interval, reading.bar, figure.note, fault])
+    return table
+
+
+def markdown(table: Iterable[list[str]], facts: Mapping[str, Any], command_line: str) -> str:
+    """Return the measured part of docs/performance.md."""
+    lines = [
+        f"`{command_line}` at commit {facts['commit']}, {facts['date']}: {facts['cores']} cores, {facts['backend']}, "
+        f"jax {facts['jax']}, Python {facts['python']}, `{facts['huge_pages'] or 'no tunables'}`.",
+        "",
+        "| benchmark | figure | value | 95 % interval or range | bar | note | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += ["| " + " | ".join([*row[:-1], f"**{row[-1]}**" if row[-1] else ""]) + " |" for row in table]
+    return "\n".join(lines)
+
+
+def between(page: str, text: str) -> str:
+    """Put text between the page's two marks."""
+    head, rest = page.split(BEGIN)
+    return f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"some of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each case takes its turn (default 7)")
+    parser.add_argument("--record", action="store_true", help="keep the results as the record")
+    arguments = parser.parse_args()
+    import command
+
+    if unknown := set(arguments.benchmarks) - set(BENCHMARKS):
+        parser.error(f"unknown benchmark {sorted(unknown)[0]!r}: choose of {', '.join(BENCHMARKS)}")
+    command.ask_for_huge_pages()
+
+    from measure import Reading
+
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"results": {}}
+    old = {name: [Reading.from_dict(one) for one in found] for name, found in record["results"].items()}
+    recorded = {reading.name: reading.figure.value for found in old.values() for reading in found}
+    new: dict[str, list[Reading]] = {}
+    for name in arguments.benchmarks or BENCHMARKS:
+        new[name] = importlib.import_module(name).measure(arguments.rounds)
+        for row in rows({name: new[name]}, recorded):
+            fault = f"  {RED}{row[-1]}{PLAIN}" if row[-1] else ""
+            print(f"{row[0]:>9}  {row[1]}: {row[2]} {row[3]}  {row[4]}{fault}", flush=True)
+    if arguments.record:
+        merged = {name: new.get(name) or old.get(name, []) for name in BENCHMARKS}
+        facts = environment()
+        plain = {name: [reading.to_dict() for reading in found] for name, found in merged.items()}
+        RECORD.parent.mkdir(exist_ok=True)
+        RECORD.write_text(json.dumps({"environment": facts, "results": plain}, indent=1) + "\n")
+        table = markdown(rows(merged, {}), facts, "python benchmarks/bench.py --record")
+        PAGE.write_text(between(PAGE.read_text(), table))
+    sys.exit(any(row[-1] for row in rows(new, recorded)))
+
+
+if __name__ == "__main__":
+    main()

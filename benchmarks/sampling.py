@@ -1,0 +1,119 @@
+"""What sampling costs beyond its network evaluations: samplers, guidance, overhead beside k-diffusion, throughput.
+
+The network is that of the digits' config, with labels as conditions, on 8 clips of 8,192 samples.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from command import plain
+from measure import Peer, Reading, counted, in_turn, median_ratio, median_speed, seconds
+
+from audiodiff.build.model import Facts, Model, make_model
+from audiodiff.build.process import make_grid
+from audiodiff.build.sampler import make_sampler
+from audiodiff.data.sources import ConditionInfo
+from audiodiff.diffusion.grids import karras
+from audiodiff.evaluation.generate import generate
+from audiodiff.types import Array, Level, PyTree
+from configs import digits_wave
+
+CLIPS, STEPS, SAMPLES, RATE_HZ = 8, 10, 8192, 8000
+EVALUATIONS = {"euler": STEPS, "heun": 2 * STEPS - 1, "dpmpp_2m": STEPS, "dpmpp_2m_sde": STEPS}
+"""Sampler -> network evaluations of STEPS steps; Heun's last step, to the clean level, takes one."""
+CONDITIONS = {"digit": jnp.arange(CLIPS), "speaker": jnp.arange(CLIPS) % 6}
+
+
+def digits_model() -> tuple[Model, PyTree, dict[str, Any]]:
+    """Return the digits' model, weights drawn anew, and its config."""
+    config = plain(digits_wave.get_config("cpu"))
+    labels = {"digit": 10, "speaker": 6}
+    infos = {n: ConditionInfo("label", tuple(str(i) for i in range(size))) for n, size in labels.items()}
+    model = make_model(config, Facts(RATE_HZ, 1, SAMPLES, 0.1, 0.0, infos, ""))
+    batch = {"audio": jnp.zeros((CLIPS, SAMPLES)), **CONDITIONS}
+    return model, model.objective.init(jax.random.key(0), batch), config
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "evaluations", "batch"))
+def network_alone(objective: Any, params: PyTree, x: Array, *, evaluations: int, batch: int) -> Array:
+    """Evaluate the network so many times in one program, and nothing else."""
+    conditions = {name: jnp.resize(value, (batch,)) for name, value in CONDITIONS.items()}
+    encoded = objective.network.encode(params["network"], conditions)
+
+    def body(x: Array, level: Array) -> tuple[Array, None]:
+        return objective.network(params["network"], x, jnp.full(batch, level), encoded), None
+
+    return jax.lax.scan(body, x, jnp.linspace(1.0, -1.0, evaluations))[0]
+
+
+def overhead(rounds: int) -> list[Reading]:
+    """Compare whole samplers, prior noise to audio, with their network evaluations alone; and guidance with none."""
+    model, params, config = digits_model()
+    objective = model.objective
+    grid = make_grid(config["sampler"]["grid"], model.process, model.facts.sigma_data, STEPS)
+    keys = jax.random.split(jax.random.key(0), CLIPS)
+    x = jnp.zeros((CLIPS, SAMPLES, 1))
+
+    def sampler(name: str, scale: float = 1.0) -> Callable[[], Array]:
+        guidance = {"scale": scale, "sigma_low": 0.0, "sigma_high": jnp.inf, "rescale": 0.0}
+        options = {"sampler": make_sampler({"name": name}), "length_samples": SAMPLES, "guided": scale != 1.0}
+        return lambda: generate(objective, params, keys, CONDITIONS, grid, guidance, **options)
+
+    def alone(evaluations: int) -> Callable[[], Array]:
+        return lambda: network_alone(objective, params, x, evaluations=evaluations, batch=CLIPS)
+
+    runs = {name: sampler(name) for name in EVALUATIONS} | {"guided": sampler("dpmpp_2m", 2.0)}
+    runs |= {f"{count} evaluations": alone(count) for count in sorted(set(EVALUATIONS.values()))}
+    times = in_turn({name: functools.partial(seconds, run) for name, run in runs.items()}, rounds)
+    readings = []
+    for name, count in EVALUATIONS.items():
+        note = f"{count} evaluations, {1e3 * np.median(times[name]) / count:.1f} ms each"
+        figure = median_ratio(
+            f"{name}: whole sampler to its network alone", times[name], times[f"{count} evaluations"], note
+        )
+        readings.append(Reading(figure, at_most=1.03, more_is_better=False))
+    guided = median_ratio("guidance: guided sample to unguided", times["guided"], times["dpmpp_2m"])
+    audio_seconds = CLIPS * SAMPLES / RATE_HZ
+    latency = times["dpmpp_2m"] / audio_seconds
+    return [
+        *readings,
+        Reading(guided, at_most=2.1, more_is_better=False),
+        median_speed("audio made, dpmpp_2m, 10 steps", audio_seconds, times["dpmpp_2m"], "s/s"),
+        Reading(counted("real-time factor, p50", float(np.quantile(latency, 0.5)), "", "time / audio"), "speed"),
+        Reading(counted("real-time factor, p95", float(np.quantile(latency, 0.95)), "", "time / audio"), "speed"),
+    ]
+
+
+def against_k_diffusion(rounds: int) -> list[Reading]:
+    """Compare samplers on a denoiser that costs nothing: 50 steps, 4 x 16,384, so that only the sampler is timed."""
+    x = 80.0 * jnp.asarray(np.random.default_rng(0).normal(size=(4, 16_384, 1)), jnp.float32)
+    grid = karras(50, 0.01, 80.0)
+    readings = []
+    with Peer() as peer:
+        for name in ("euler", "heun", "dpmpp_2m"):
+            run = jax.jit(functools.partial(_run, make_sampler({"name": name})))
+            timed: dict[str, Callable[[], float]] = {
+                "ours": functools.partial(seconds, functools.partial(run, x, grid), calls=5),
+                "theirs": functools.partial(peer.seconds, f"sampler_{name}", calls=5),
+            }
+            times = in_turn(timed, 2 * rounds)
+            theirs, ours = (2e4 * np.median(times[side]) for side in ("theirs", "ours"))
+            note = f"a step: k-diffusion {theirs:.0f} us, ours {ours:.0f} us"
+            figure = median_ratio(f"{name}: times as fast as k-diffusion", times["theirs"], times["ours"], note)
+            readings.append(Reading(figure))
+    return readings
+
+
+def _run(sampler: Callable[..., Array], x: Array, grid: Level) -> Array:
+    return sampler(lambda x, level, conditions: 0.5 * x, x, grid, {}, None)
+
+
+def measure(rounds: int) -> list[Reading]:
+    """Measure all of the above."""
+    return overhead(rounds) + against_k_diffusion(rounds)

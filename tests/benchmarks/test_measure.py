@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bench import BEGIN, END, between, markdown, rows
+from devices import step_on
+from measure import Reading, counted, fitted_exponent, in_turn, median_ratio
+from networks import macs
+
+from audiodiff.metrics.intervals import Figure
+
+RATIO = Reading(Figure("a ratio", 1.5, 1.4, 1.6, 7, "x"), at_least=1.2)
+
+
+@pytest.mark.parametrize(
+    "reading, recorded, fault",
+    [
+        (RATIO, None, ""),
+        (RATIO, 1.7, ""),  # 13 % worse
+        (RATIO, 1.9, "was 1.9"),  # 27 % worse
+        (RATIO, 0.5, ""),
+        (dataclasses.replace(RATIO, at_least=1.6), 1.5, "below 1.6"),
+        (dataclasses.replace(RATIO, at_least=None, at_most=1.4), None, "above 1.4"),
+        (dataclasses.replace(RATIO, more_is_better=False), 1.2, "was 1.2"),
+        (dataclasses.replace(RATIO, more_is_better=False), 1.9, ""),
+        (dataclasses.replace(RATIO, kind="speed"), 1.9, ""),  # another machine, another speed
+        (Reading(Figure("none", math.nan, -math.inf, math.inf, 0), at_least=1.0), None, "below 1"),
+    ],
+)
+def test_a_missed_bar_and_a_regression_of_a_fifth_are_told(reading, recorded, fault):
+    assert reading.fault(recorded) == fault
+
+
+def test_a_reading_survives_json():
+    assert Reading.from_dict(RATIO.to_dict()) == RATIO
+
+
+def test_cases_take_turns_and_the_first_round_is_thrown_away():
+    order: list[str] = []
+    counts = {"a": 0, "b": 0}
+
+    def case(name: str) -> float:
+        order.append(name)
+        counts[name] += 1
+        return float(counts[name])
+
+    times = in_turn({"a": lambda: case("a"), "b": lambda: case("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    np.testing.assert_array_equal(times["a"], [2, 3, 4])
+
+
+def test_a_ratio_is_taken_round_by_round_so_that_a_slow_round_cancels():
+    below = np.array([1.0, 1.0, 5.0, 1.0, 2.0])
+    figure = median_ratio("r", 2 * below, below)
+    assert figure.value == figure.low == figure.high == 2.0
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_the_exponent_of_a_power_law_is_found(power):
+    sizes = np.array([1, 2, 4, 8])
+    figure = fitted_exponent("e", sizes, 3.0 * sizes**power)
+    np.testing.assert_allclose([figure.value, figure.low, figure.high], power)
+
+
+def test_multiplications_are_counted_through_scans_branches_and_convolutions():
+    def scanned(x):
+        return jax.lax.scan(lambda y, _: (y @ x, None), x, length=3)[0]
+
+    def branched(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x, lambda x: x, x)
+
+    def convolved(x):
+        return jax.lax.conv_general_dilated(
+            x[None], jnp.ones((3, 4, 2)), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+        )
+
+    x = jnp.ones((4, 4))
+    assert macs(jax.make_jaxpr(jax.jit(scanned))(x).jaxpr) == 3 * 4**3
+    assert macs(jax.make_jaxpr(branched)(x).jaxpr) == 4**3
+    assert macs(jax.make_jaxpr(convolved)(x).jaxpr) == 4 * 3 * 4 * 2
+
+
+def test_a_devices_program_is_counted():
+    alone = step_on(1)
+    assert alone["flops"] > 1e8 and alone["bytes"] > 1e6
+
+
+def test_the_page_keeps_what_stands_around_the_table():
+    table = rows({"networks": [RATIO, Reading(counted("a count", 3), "count")]}, {"a ratio": 2.0})
+    facts = dict.fromkeys(("commit", "date", "cores", "backend", "jax", "python", "huge_pages"), "?")
+    page = between(f"before\n{BEGIN}\nold\n{END}\nafter\n", markdown(table, facts, "python bench.py"))
+    assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
+    assert "| networks | a ratio | 1.50 x | [1.40, 1.60] | at least 1.2 |  | **was 2** |" in page
+    assert "| networks | a count | 3.00 |  |  |  |  |" in page
