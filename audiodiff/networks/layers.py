@@ -53,12 +53,18 @@ def conv1d(
         192 -> 192, 3 taps, 32 x 256    native 12 / 37    taps 16 / 42    side by side 15 / 43
 
     Dilation costs nothing. A hand-written weight gradient wins 5 % at best and would forbid forward-mode derivatives.
-    One tap is a dense layer and is computed as one, for the sake of its weight gradient. Not measured on GPU and TPU.
+    One tap is a dense layer and is computed as one, for the sake of its weight gradient. Where a kernel outweighs what
+    it is applied to, in the depths of a U-Net, one product with the shifted inputs side by side wins, since its gradient
+    reverses no kernel (512 -> 512, 4 x 64: 7.5 ms instead of 9.8 forward and backward). Not measured on GPU and TPU.
     """
     taps = kernel.shape[0]
     if taps == 1 and groups == 1:
         return dense(x[:, ::stride], kernel[0])
     padding = ((taps - 1) * dilation, 0) if causal else same_padding(x.shape[1], taps, dilation, stride)
+    if x.shape[0] * x.shape[1] <= x.shape[2] and stride == groups == 1:
+        padded = jnp.pad(x, ((0, 0), padding, (0, 0)))
+        heard = [padded[:, tap * dilation : tap * dilation + x.shape[1]] for tap in range(taps)]
+        return dense(jnp.concatenate(heard, axis=-1), kernel.reshape(-1, kernel.shape[-1]))
     return lax.conv_general_dilated(
         x,
         kernel,

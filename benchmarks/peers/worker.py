@@ -124,8 +124,9 @@ def mel_librosa() -> Callable[[], Any]:
     return log_mel
 
 
-def sampler(name: str) -> Callable[[], Any]:
-    """Run a sampler of k-diffusion on a denoiser that costs nothing."""
+@functools.cache
+def k_diffusion() -> Any:
+    """Return the module of k-diffusion's samplers without the rest of its package."""
     package = importlib.util.find_spec("k_diffusion")
     assert package is not None and package.submodule_search_locations
     stand_in("torchdiffeq", odeint=None)
@@ -134,6 +135,13 @@ def sampler(name: str) -> Callable[[], Any]:
     stand_in("k_diffusion.utils", append_dims=lambda x, n: x[(...,) + (None,) * (n - x.ndim)])
     sys.modules["k_diffusion"].utils = sys.modules["k_diffusion.utils"]  # type: ignore[attr-defined]
     from k_diffusion import sampling
+
+    return sampling
+
+
+def sampler(name: str) -> Callable[[], Any]:
+    """Run a sampler of k-diffusion on a denoiser that costs nothing."""
+    sampling = k_diffusion()
 
     run, sigmas, noise = (
         getattr(sampling, f"sample_{name}"),
