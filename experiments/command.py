@@ -55,6 +55,8 @@ def guarded(main: Callable[[], None]) -> None:
     """Call ``main``, and end the process with one line where it is given something impossible."""
     cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/audiodiff/jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # a start is hundreds of small programs
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     logging.set_verbosity(logging.WARNING)
     try:
         main()

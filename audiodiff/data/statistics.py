@@ -114,9 +114,11 @@ def measure(
                 if one.example is not None:
                     by_length.setdefault(len(one.example), []).append(one.example)
             for examples in by_length.values():
-                audio = np.stack(examples)
+                # As many rows each time, so that what is compiled once per shape is compiled once per length.
+                audio = np.zeros((chunk, *examples[0].shape), np.float32)
+                audio[: len(examples)] = examples
                 x = audio[..., 0] if source.channels == 1 else audio
-                x = np.asarray(x if encode is None else encode(x), np.float64)
+                x = np.asarray(x if encode is None else encode(x), np.float64)[: len(examples)]
                 total, square, entries = total + x.sum(), square + np.vdot(x, x), entries + x.size
             clips += [_without_example(one) for one in new]
     used = [one for one in clips if one.fault is None]
