@@ -119,7 +119,7 @@ def measure(
                 audio[: len(examples)] = examples
                 x = audio[..., 0] if source.channels == 1 else audio
                 x = np.asarray(x if encode is None else encode(x), np.float64)[: len(examples)]
-                total, square, entries = total + x.sum(), square + np.vdot(x, x), entries + x.size
+                total, square, entries = total + float(x.sum()), square + float(np.vdot(x, x)), entries + x.size
             clips += [_without_example(one) for one in new]
     used = [one for one in clips if one.fault is None]
     faults = [one.fault for one in clips if one.fault is not None]

@@ -118,3 +118,39 @@ def test_several_channels_stay_a_last_axis():
     audio = sample(keys(2), [0, 1], objective=stereo, length_samples=300)
     assert audio.shape == (2, 300, 2)
     assert abs(np.corrcoef(audio[0].T)[0, 1]) < 0.5
+
+
+ENCODED: list[str] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Exact):
+    """Note every time that the compiled program encodes conditions."""
+
+    def encode(self, params, conditions, present=None):
+        jax.debug.callback(lambda: ENCODED.append("once"))
+        return super().encode(params, conditions, present)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtEveryStep(Exact):
+    """Encode conditions anew whenever the network is called."""
+
+    def encode(self, params, conditions, present=None):
+        keep = jnp.ones(conditions["label"].shape, bool) if present is None else present["label"]
+        return {"label": conditions["label"], "keep": keep}
+
+    def __call__(self, params, scaled, c_noise, conditions):
+        encoded = super().encode(params, conditions, {"label": conditions["keep"]})
+        return super().__call__(params, scaled, c_noise, encoded)
+
+
+@pytest.mark.parametrize("steps", [3, 9])
+def test_conditions_are_encoded_once_a_sample_and_give_what_encoding_at_every_step_gives(steps):
+    settings = {"grid": grids.karras(steps, 0.01, 300.0), "guided": True, "guidance": PLAIN | {"scale": 2.0}}
+    ENCODED.clear()
+    once = sample(keys(3), ALL, objective=dataclasses.replace(OBJECTIVE, network=Counted()), **settings)
+    jax.effects_barrier()
+    assert len(ENCODED) == 2  # the condition and the null, whatever the number of steps
+    anew = sample(keys(3), ALL, objective=dataclasses.replace(OBJECTIVE, network=AtEveryStep()), **settings)
+    np.testing.assert_array_equal(once, anew)
