@@ -11,7 +11,7 @@ Cost and result, by size:
 
 ``:cpu``    58 minutes of 2 cores: 91.7 % [89.2, 93.6] of 600 clips taken for the digit that was asked, 95.2 % [93.1,
             96.6] for the speaker, coverage 87.7 % (one run); but words end late, half of them after 0.69 s instead of
-            0.37 s
+            0.37 s. That was 9,000 steps without ``whole_share``; as it stands, with faster steps, not yet measured
 ``:gpu``    20 minutes of one H200-class GPU, in parts: ``--max_minutes=9`` and again (not yet measured)
 ``:smoke``  seconds; shows that everything runs, not that it learns
 
