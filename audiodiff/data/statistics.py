@@ -101,6 +101,7 @@ def measure(
     ``encode`` of it: a Representation's encode on [batch, time] or [batch, time, channel].
     Clips that cannot be used are listed; :class:`AudioError` is raised at the first if ``strict``, or where none can.
     """
+    chunk = min(chunk, len(source))
     clips: list[_Measured] = []
     total, square, entries = 0.0, 0.0, 0
     with ThreadPoolExecutor(num_threads) as pool:

@@ -50,6 +50,23 @@ def test_it_is_measured_through_the_representation(channels, shape):
     assert encoded.mean == pytest.approx(3 * plain.mean + 5, rel=1e-6)
 
 
+def test_a_representation_sees_as_many_clips_at_a_time_whatever_their_lengths():
+    """Each shape that it sees is compiled; rows that fill up a group count for nothing."""
+    lengths = (60, 100, 60, 100, 100, 60, 60)
+    source = ArraySource([np.random.default_rng(i).normal(size=(n, 1)) for i, n in enumerate(lengths)], 8_000)
+    seen = set()
+
+    def encode(audio):
+        seen.add(audio.shape)
+        return 3 * audio + 5
+
+    preparation = Preparation(100, bucket_samples=(60,))
+    encoded, plain = measure(source, preparation, encode, chunk=3), measure(source, preparation)
+    assert seen == {(3, 60), (3, 100)}
+    assert encoded.sigma_data == pytest.approx(3 * plain.sigma_data, rel=1e-6)
+    assert encoded.mean == pytest.approx(3 * plain.mean + 5, rel=1e-6)
+
+
 def test_levels_and_durations_are_of_the_clips_as_they_come():
     turns = 2 * np.pi * np.arange(8_000) / 80
     source = ArraySource([a * np.sin(turns[:n]) for a, n in ((0.5, 8_000), (0.05, 4_000), (0.005, 800))], 8_000)
