@@ -14,10 +14,7 @@ import importlib
 import json
 import os
 import pathlib
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,18 +29,20 @@ RED, PLAIN = "\033[31m", "\033[0m"
 
 
 def environment() -> dict[str, Any]:
-    """Tell what was measured on, without naming the machine."""
+    """Tell what was measured on: of what a run notes of itself, what bears on speed, with the cores and tunables."""
     import jax
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    from audiodiff.training.workdir import environment as of_run
+
+    known = of_run()
     return {
-        "commit": commit.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d"),
+        "commit": (known["commit"] or "unknown")[:7],
+        "date": known["time"][:10],
         "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
+        "device": known["devices"][0],
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
+        "python": known["python"],
+        "jax": known["packages"]["jax"],
         "huge_pages": os.environ.get("GLIBC_TUNABLES", ""),
     }
 
@@ -93,6 +92,8 @@ def main() -> None:
 
     from measure import Reading
 
+    from audiodiff.training.workdir import write_json
+
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"results": {}}
     old = {name: [Reading.from_dict(one) for one in found] for name, found in record["results"].items()}
     recorded = {reading.name: reading.figure.value for found in old.values() for reading in found}
@@ -107,7 +108,7 @@ def main() -> None:
         facts = environment()
         plain = {name: [reading.to_dict() for reading in found] for name, found in merged.items()}
         RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps({"environment": facts, "results": plain}, indent=1) + "\n")
+        write_json(RECORD, {"environment": facts, "results": plain})
         table = markdown(rows(merged, {}), facts, "python benchmarks/bench.py --record")
         PAGE.write_text(between(PAGE.read_text(), table))
     sys.exit(any(row[-1] for row in rows(new, recorded)))

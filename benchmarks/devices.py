@@ -1,7 +1,7 @@
 """The training step over 1, 2, 4 and 8 devices: what one of them computes and holds.
 
-Where there are as many accelerators they are used; elsewhere the CPU stands in for several (one process each, since the
-number is fixed when JAX starts), which shows that the program is divided and nothing of its speed.
+The CPU stands in for several devices (one process for each number, which is fixed when JAX starts): this shows that the
+program is divided, and nothing of its speed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def step_on(count: int) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from scaling import UNET
 
     from audiodiff.networks.functional import Functional
-    from audiodiff.networks.unet1d import UNet1d
     from audiodiff.training.optimisers import make_optimiser
     from audiodiff.training.parallel import make_strategy
     from audiodiff.training.state import init_state
     from audiodiff.training.step import Constants, make_step
 
-    network = Functional(UNet1d(channels=(32, 48, 64), attention_heads=(0, 0, 2), embedding=64))
+    network = Functional(UNET)
     batch: dict[str, Any] = {
         "audio": np.zeros((16, 4096, 1), np.float32),
         "weight": np.ones(16, np.float32),

@@ -1,4 +1,4 @@
-"""Whether data keep up: batches of short WAV files, read and prepared, beside a training step of the digits."""
+"""Whether data keep up: batches of short WAV files, read and prepared, beside the gradient of the digits' network."""
 
 from __future__ import annotations
 

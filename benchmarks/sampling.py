@@ -40,14 +40,13 @@ def digits_model() -> tuple[Model, PyTree, dict[str, Any]]:
     return model, model.objective.init(jax.random.key(0), batch), config
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "evaluations", "batch"))
-def network_alone(objective: Any, params: PyTree, x: Array, *, evaluations: int, batch: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("objective", "evaluations"))
+def network_alone(objective: Any, params: PyTree, x: Array, *, evaluations: int) -> Array:
     """Evaluate the network so many times in one program, and nothing else."""
-    conditions = {name: jnp.resize(value, (batch,)) for name, value in CONDITIONS.items()}
-    encoded = objective.network.encode(params["network"], conditions)
+    encoded = objective.network.encode(params["network"], CONDITIONS)
 
     def body(x: Array, level: Array) -> tuple[Array, None]:
-        return objective.network(params["network"], x, jnp.full(batch, level), encoded), None
+        return objective.network(params["network"], x, jnp.full(CLIPS, level), encoded), None
 
     return jax.lax.scan(body, x, jnp.linspace(1.0, -1.0, evaluations))[0]
 
@@ -66,7 +65,7 @@ def overhead(rounds: int) -> list[Reading]:
         return lambda: generate(objective, params, keys, CONDITIONS, grid, guidance, **options)
 
     def alone(evaluations: int) -> Callable[[], Array]:
-        return lambda: network_alone(objective, params, x, evaluations=evaluations, batch=CLIPS)
+        return lambda: network_alone(objective, params, x, evaluations=evaluations)
 
     runs = {name: sampler(name) for name in EVALUATIONS} | {"guided": sampler("dpmpp_2m", 2.0)}
     runs |= {f"{count} evaluations": alone(count) for count in sorted(set(EVALUATIONS.values()))}

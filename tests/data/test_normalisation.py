@@ -119,11 +119,14 @@ def test_polarity_flips_half_of_the_examples():
         {"length_samples": 4, "bucket_samples": (0, 2)},
         {"length_samples": 4, "bucket_samples": (3, 2)},
         {"length_samples": 4, "bucket_samples": (4,)},
-        {"length_samples": 4, "bucket_samples": (2,), "whole_share": 1.5},
     ],
 )
 def test_impossible_arguments_are_clear_errors(arguments):
-    with pytest.raises(
-        ValueError, match="0|end|-1|must rise and lie between 1 and length_samples - 1 = 3|share of the batches"
-    ):
+    with pytest.raises(ValueError, match="0|end|-1|must rise and lie between 1 and length_samples - 1 = 3"):
         Preparation(**arguments)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_an_impossible_share_of_whole_batches_is_a_clear_error(share):
+    with pytest.raises(ValueError, match=f"whole_share is {share}; it is a share of the batches, give 0 to 1"):
+        Preparation(4, bucket_samples=(2,), whole_share=share)
