@@ -68,12 +68,13 @@ def walk(
     """Scan a rule over the steps of a grid, with the increments of the key's Brownian path if there is a key.
 
     z of a step is (W(u_there) - W(u_here)) / sqrt(u_there - u_here): standard normal, and independent between steps.
-    Raises ValueError when alpha and sigma of the grid are not two rows of n + 1 >= 2 numbers.
+    Raises ValueError when alpha and sigma of the grid are not two rows of n + 1 >= 2 numbers, or n is more than the
+    places of a path.
     """
     alpha, sigma = (jnp.asarray(values).astype(x.dtype) for values in grid)
     if alpha.ndim != 1 or alpha.shape != sigma.shape or alpha.size < 2:
         raise ValueError(f"grid has shapes {alpha.shape}, {sigma.shape}: give two rows of n + 1 numbers, n at least 1")
-    places = path_places(Level(alpha, sigma))
+    places = jnp.zeros(alpha.size, jnp.int32) if key is None else path_places(Level(alpha, sigma))
     steps = jnp.arange(alpha.size - 1)
 
     def body(carry: tuple[Array, Any, Any], index: Array) -> tuple[tuple[Array, Any, Any], Any]:

@@ -39,7 +39,7 @@ def test_initial_noise_does_not_see_the_step_count_and_has_the_variance_of_x_T()
 def test_the_path_is_brownian():
     """E W(u)^2 = u and E W(u) W(v) = min(u, v), at places on a coarse, a fine and the last node of the tree."""
     full = 2**noise.PATH_DEPTH
-    places = jnp.array([0, full // 4, full // 4 + 12_345, full - 1, full])
+    places = jnp.array([0, full // 4, full // 4 + 771, full - 1, full])
     path = jax.vmap(lambda place: noise.brownian(jax.random.key(1), place, (40_000,)))(places)
     u = np.asarray(places) / full
     np.testing.assert_allclose(np.cov(path), np.minimum(u[:, None], u[None]), atol=0.03)
@@ -58,3 +58,13 @@ def test_no_two_levels_share_a_place():
     assert np.all(np.diff(noise.path_places(grids.from_table(table, 1000))) > 0)
     same = Level(jnp.ones(4), jnp.array([1.0, 1.0, 1.0, 0.0]))
     assert np.all(np.diff(noise.path_places(same)[:3]) == 1)
+    # Levels crowded at the clean end are moved back into the path instead of past its end.
+    crowded = noise.path_places(Level(jnp.ones(5), jnp.array([1.0, 0.0, 0.0, 0.0, 0.0])))
+    np.testing.assert_array_equal(np.diff(crowded[1:]), 1)
+    assert int(crowded[-1]) == 2**noise.PATH_DEPTH
+
+
+def test_more_steps_than_places_are_refused():
+    steps = 2**noise.PATH_DEPTH + 1
+    with pytest.raises(ValueError, match=f"grid of {steps} steps.*at most {steps - 1} steps"):
+        noise.path_places(Level(jnp.ones(steps + 1), jnp.linspace(1.0, 0.0, steps + 1)))
