@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 # Scripts are run by path from the project's root: configs/ is found there, as audiodiff is where it is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -53,6 +52,8 @@ def ask_for_huge_pages() -> None:
 
 def guarded(main: Callable[[], None]) -> None:
     """Call ``main``, and end the process with one line where it is given something impossible."""
+    import jax  # after ask_for_huge_pages: a process that begins again has not yet spent half a second on it
+
     cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/audiodiff/jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # a start is hundreds of small programs

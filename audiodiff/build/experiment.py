@@ -30,7 +30,6 @@ from audiodiff.build.model import (
 from audiodiff.build.process import make_grid
 from audiodiff.build.run import Run
 from audiodiff.build.sampler import check_guidance, make_sampler
-from audiodiff.evaluation.pictures import spectrogram
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.training import (
     Optimiser,
@@ -314,6 +313,8 @@ class Samples:
         count = self.config["training"]["watch_clips"]
         if not count:
             return
+        from audiodiff.evaluation.pictures import spectrogram  # matplotlib is half a second of a start
+
         params = averaged(state, self.config["training"]["ema_choice"])
         run = Run(self.workdir, self.config, self.model, params, step)
         keys = prng.per_example(prng.stream(0, "watch"), jnp.arange(count))

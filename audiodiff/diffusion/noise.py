@@ -62,7 +62,7 @@ def path_places(grid: Level) -> Array:
     """
     leaves, steps = 2**PATH_DEPTH, grid.sigma.shape[0] - 1
     if steps > leaves:
-        raise ValueError(f"got a grid of {steps} steps: noise stands on {leaves} places, so take at most {leaves} steps")
+        raise ValueError(f"got a grid of {steps} steps: a path has {leaves} places, so take at most {leaves} steps")
     noise, signal = grid.sigma**0.25, grid.alpha**0.25
     u = noise / (signal + noise)
     place = jnp.round((1 - u / u[0]) * leaves).astype(jnp.int32)
