@@ -118,8 +118,10 @@ def training() -> ConfigDict:
         {
             "batch_size": 32,
             "total_steps": 1000,
+            # "jit", "fsdp" (the state in parts over a host's devices, or ``fsdp`` of them) or "pmap"; 0 means all.
             "strategy": "jit",
             "devices": 0,
+            "fsdp": 0,
             "microbatches": 1,
             "ema": ConfigDict({"short": ("constant", 0.999)}),
             "ema_choice": "short",

@@ -2,7 +2,9 @@
 
     python experiments/train.py --config=configs/digits_wave.py:cpu --workdir=runs/digits_cpu [--config.key=value ...]
 
-The same command goes on where it stopped. Exit codes: 0 finished, or stopped by --max_minutes; 143 and 130 after
+The same command goes on where it stopped. On several hosts or processes give each the same command with
+--coordinator=auto (Slurm, TPU pods), or with HOST:PORT of process 0, --process_index and --process_count: see
+experiments/launch/. Exit codes: 0 finished, or stopped by --max_minutes; 143 and 130 after
 SIGTERM and SIGINT, saved; 1 bad input, in one line.
 """
 
@@ -16,10 +18,23 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=Tr
 MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "Save and stop after so many minutes; rerun to go on.")
 INIT_FROM = flags.DEFINE_string("init_from", None, "Begin a new run with the weights of the run in this folder.")
 OVERFIT = flags.DEFINE_bool("overfit_batch", False, "Train on the first batch alone: its loss must fall.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "auto, or HOST:PORT of process 0, where there are several.")
+PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which process this is, from 0.")
+PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "How many processes there are.")
+CONNECT_TIMEOUT_S = flags.DEFINE_integer("connect_timeout_s", 300, "How long processes wait for each other.")
 
 
 def main() -> None:
     """Run the experiment of the config."""
+    if COORDINATOR.value:
+        from audiodiff.training import connect
+
+        connect(
+            COORDINATOR.value,
+            process_index=PROCESS_INDEX.value,
+            process_count=PROCESS_COUNT.value,
+            timeout_s=CONNECT_TIMEOUT_S.value,
+        )
     from audiodiff.build.experiment import run_experiment
 
     run_experiment(

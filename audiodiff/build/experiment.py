@@ -39,12 +39,14 @@ from audiodiff.training import (
     constant_decay,
     evaluate_loss,
     latest_step,
+    leader_first,
     make_optimiser,
     power_decay,
     prepare_workdir,
     read_config,
     restore_params,
     train,
+    whole,
 )
 from audiodiff.training.state import Decay
 from audiodiff.training.workdir import CONFIG_FILE, ENV_FILE
@@ -88,7 +90,8 @@ def run_experiment(
     optimiser = make_training_optimiser(config)
     with _claimed(workdir, config) as folder:
         sets = make_data(config["data"])
-        facts = _facts(config, sets, folder)
+        with leader_first("facts"):
+            facts = _facts(config, sets, folder)
         _say_faults(folder)
         objective, evaluate = make_task(config, sets, facts, folder)
         batches = _batches(config, sets, config["data"]["train_split"])
@@ -102,6 +105,7 @@ def run_experiment(
             total_steps=settings["total_steps"],
             strategy=settings["strategy"],
             devices=settings["devices"] or None,
+            fsdp=settings["fsdp"] or None,
             microbatches=settings["microbatches"],
             ema=averages,
             save_every=settings["save_every"],
@@ -187,8 +191,9 @@ def _claimed(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathl
 
     Else a workdir would belong to the config with the typing error for ever, and refuse the mended one.
     """
-    new = not (workdir.expanduser() / CONFIG_FILE).exists()
-    folder = prepare_workdir(workdir, config)
+    with leader_first("config"):
+        new = not (workdir.expanduser() / CONFIG_FILE).exists()
+        folder = prepare_workdir(workdir, config)
     try:
         yield folder
     except BaseException:
@@ -342,5 +347,5 @@ class Hooks:
 
 
 def averaged(state: TrainState, ema: str) -> PyTree:
-    """Return the moving average of that name, or the weights themselves for ""."""
-    return state.ema[ema] if ema else state.params
+    """Return the moving average of that name, or the weights themselves for "", whole and on this process."""
+    return whole(state.ema[ema] if ema else state.params)

@@ -1,11 +1,12 @@
 """Train any Objective: optimiser, state, step, parallelism, checkpoints, writers and the loop."""
 
 from audiodiff.training.checkpoint import CheckpointError, Checkpoints, latest_step, restore_params
+from audiodiff.training.distributed import ConnectionRefused, connect, leader_first
 from audiodiff.training.evaluate import evaluate_loss
 from audiodiff.training.interruption import Interrupted
 from audiodiff.training.loop import Batches, Result, train
 from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, Optimiser, make_optimiser
-from audiodiff.training.parallel import STRATEGIES, make_strategy
+from audiodiff.training.parallel import STRATEGIES, make_strategy, whole
 from audiodiff.training.report import NonFiniteError
 from audiodiff.training.state import TrainState, constant_decay, power_decay
 from audiodiff.training.workdir import MAY_CHANGE, WorkdirError, prepare_workdir, read_config
@@ -19,6 +20,7 @@ __all__ = [
     "Batches",
     "CheckpointError",
     "Checkpoints",
+    "ConnectionRefused",
     "Interrupted",
     "NonFiniteError",
     "Optimiser",
@@ -26,9 +28,11 @@ __all__ = [
     "TrainState",
     "WorkdirError",
     "Writer",
+    "connect",
     "constant_decay",
     "evaluate_loss",
     "latest_step",
+    "leader_first",
     "make_optimiser",
     "make_strategy",
     "power_decay",
@@ -37,4 +41,5 @@ __all__ = [
     "read_metrics",
     "restore_params",
     "train",
+    "whole",
 ]

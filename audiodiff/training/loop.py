@@ -24,6 +24,7 @@ import numpy as np
 
 from audiodiff import prng
 from audiodiff.training.checkpoint import CheckpointError, Checkpoints
+from audiodiff.training.distributed import Consensus, is_leader, leader_first
 from audiodiff.training.interruption import Interrupted, Stop
 from audiodiff.training.optimisers import Optimiser
 from audiodiff.training.parallel import Strategy, make_strategy
@@ -72,6 +73,7 @@ def train(
     total_steps: int,
     strategy: str = "jit",
     devices: int | Sequence[jax.Device] | None = None,
+    fsdp: int | None = None,
     microbatches: int = 1,
     ema: Mapping[str, Decay] | None = None,
     params: PyTree = None,
@@ -112,15 +114,18 @@ def train(
         max_minutes=max_minutes,
         max_skipped_in_a_row=max_skipped_in_a_row,
     )
-    plan = make_strategy(strategy, devices=devices, batch_size=batches.global_batch_size, microbatches=microbatches)
-    folder = prepare_workdir(workdir, config, may_change=may_change)
-    progress = Progress(total_steps) if progress is None else progress
+    plan = make_strategy(
+        strategy, devices=devices, batch_size=batches.global_batch_size, microbatches=microbatches, fsdp=fsdp
+    )
+    with leader_first("workdir"):
+        folder = prepare_workdir(workdir, config, may_change=may_change)
+    progress = Progress(total_steps, quiet=not is_leader()) if progress is None else progress
     identity = {"seed": seed, "global_batch_size": batches.global_batch_size}
-    first_process = jax.process_index() == 0
 
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop(max_minutes))
-        stack.enter_context(exclusive(folder))
+        if is_leader():
+            stack.enter_context(exclusive(folder))
         checkpoints = stack.enter_context(Checkpoints(folder, keep=keep, keep_every=keep_every))
         stack.callback(progress.close)
 
@@ -134,16 +139,16 @@ def train(
         progress.say(
             f"{'going on' if start else 'starting'} in {folder} at step {start} of {total_steps}: {_count(state)}"
         )
-        if first_process:
+        if is_leader():
             record_start(folder, start)
 
         constants = plan.place_constants(Constants(as_pytree(objective), prng.stream(seed, "train"), frozen))
-        run_step = plan.compile(make_step(optimiser, ema=ema, microbatches=microbatches), state)
+        run_step = plan.compile(make_step(optimiser, ema=ema, microbatches=microbatches, gather=plan.gather), state)
         placed = plan.place(state)
         del state  # the first step takes its memory
 
         feed = stack.enter_context(Prefetch(_draw(batches, start, total_steps, overfit_batch), plan.place_batch))
-        writer = stack.enter_context(Writer(folder, start=start, active=first_process))
+        writer = stack.enter_context(Writer(folder, start=start, active=is_leader()))
         clock = Clock(feed, batches.global_batch_size)
         report = Report(
             writer,
@@ -156,9 +161,12 @@ def train(
         )
         saved_step = None if saved_window is None else start
 
+        consensus = Consensus()
+
         for step in itertools.count(start):
             last = step >= total_steps
             reason = stop.reason(spend=step > start)  # each part of a run takes a step, however little time it has
+            reason = (reason or "another process was asked to stop") if consensus.cast(reason is not None) else None
 
             if step != saved_step and (last or reason or _due(step, save_every)):
                 report.settle(final=last)
@@ -192,7 +200,7 @@ def train(
 
         writer.flush()
         checkpoints.wait()
-        if first_process:
+        if is_leader():
             write_json(folder / FINISHED_FILE, {"step": step})
         return _end(progress, plan.unplace(placed), step, True, f"finished {step} steps in {folder}")
 
@@ -208,8 +216,10 @@ def _start(
     identity: Mapping[str, int],
 ) -> tuple[int, TrainState, Mapping[str, Any] | None]:
     """Return step, state and window of the newest checkpoint, or (0, a new state, None) where there is none."""
-    batch = dict(batches[0])
+    batch: Mapping[str, Any] = dict(batches[0])
     _check_batch(batch, identity["global_batch_size"] // jax.process_count())
+    if jax.process_count() > 1:
+        batch = plan.place_batch(batch)  # each process has another slice
 
     def make(key: Array, batch: Mapping[str, Array], params: PyTree) -> TrainState:
         return init_state(objective.init(key, batch) if params is None else params, optimiser.transform, ema)

@@ -1,7 +1,7 @@
-"""Compile the one training step for a layout of devices: `jit` over a mesh, or `pmap`.
+"""Compile the one training step for a layout of devices: `jit` over a mesh, with states whole or split, or `pmap`.
 
-Both run the same step on the same global batch and agree to rounding. Outside this file a state is always a pytree of
-whole arrays: only `Pmap` stacks them, one copy per device, and it stacks and unstacks by itself.
+All run the same step on the same global batch and agree to rounding. Outside this file a state is always a pytree of
+global arrays: only `Pmap` stacks them, one copy per device, and it stacks and unstacks by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from audiodiff.training.state import TrainState
 from audiodiff.training.step import Average, Batch, Constants, Measurements, Step, measure
 from audiodiff.types import Context, PyTree
 
-STRATEGIES = ("jit", "pmap")
+STRATEGIES = ("jit", "fsdp", "pmap")
 CompiledStep = Callable[[Any, Batch, Any], tuple[Any, Measurements]]
 
 
@@ -41,22 +41,38 @@ class Strategy(Protocol):
 
     def place_constants(self, constants: Constants) -> Any: ...
 
+    def gather(self, params: PyTree) -> PyTree: ...
+
     def compile(self, step: Step, template: TrainState) -> CompiledStep: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Jit:
-    """Run the step as one program over a mesh of ("data",): parameters replicated, the batch split."""
+    """Run the step as one program over a mesh of ("data", "fsdp"), the batch split over both axes.
+
+    Each array of the state (parameters, averages, optimiser) is split over "fsdp" along its largest axis that divides
+    evenly, and repeated over "data" (ZeRO stage 3, arXiv:1910.02054). Arrays of fewer than ``smallest`` numbers are
+    whole everywhere: fetching them would cost more than keeping them. With one device on "fsdp" all are.
+    """
 
     mesh: Mesh
+    smallest: int = 4096
 
     @property
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, P())
 
     def shardings(self, shapes: TrainState) -> TrainState:
-        """Return where each leaf of the state lies; a mesh with an "fsdp" axis will split the large ones here."""
-        return jax.tree.map(lambda _: self.replicated, shapes)
+        """Return where each leaf of the state lies."""
+        return jax.tree.map(self._split, shapes)
+
+    def _split(self, leaf: Any) -> NamedSharding:
+        parts = self.mesh.shape["fsdp"]
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
+        if parts == 1 or not axes or leaf.size < self.smallest:
+            return self.replicated
+        longest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(self.mesh, P(*["fsdp" if axis == longest else None for axis in range(leaf.ndim)]))
 
     def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
         """Build a state in its final place."""
@@ -78,11 +94,16 @@ class Jit:
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
         """Make the global batch from this process's slice of it."""
-        split = NamedSharding(self.mesh, P("data"))
+        split = NamedSharding(self.mesh, P(("data", "fsdp")))
         return {name: jax.make_array_from_process_local_data(split, np.asarray(x)) for name, x in batch.items()}
 
     def place_constants(self, constants: Constants) -> Constants:
-        return jax.device_put(constants, self.replicated)
+        # device_put takes no typed key to the devices of another process; a program does.
+        return jax.jit(lambda tree: tree, out_shardings=self.replicated)(constants)
+
+    def gather(self, params: PyTree) -> PyTree:
+        """Ask for whole parameters inside the step: else the compiler may split the activations as they are split."""
+        return jax.lax.with_sharding_constraint(params, self.replicated)
 
     def compile(self, step: Step, template: TrainState) -> CompiledStep:
         shardings = jax.tree.map(lambda s: s.sharding, template)
@@ -134,6 +155,10 @@ class Pmap:
     def place_constants(self, constants: Constants) -> PyTree:
         return self.place(constants)  # type: ignore[arg-type]
 
+    def gather(self, params: PyTree) -> PyTree:
+        """Return the parameters: each device has its copy."""
+        return params
+
     def compile(self, step: Step, template: TrainState) -> CompiledStep:
         del template
         return jax.pmap(
@@ -151,10 +176,12 @@ def make_strategy(
     devices: int | Sequence[jax.Device] | None = None,
     batch_size: int,
     microbatches: int = 1,
+    fsdp: int | None = None,
 ) -> Jit | Pmap:
     """Return the strategy ``name`` over ``devices`` (a count, a list, or None for all), checked against the batch.
 
-    Every device must get the same number of examples, a multiple of ``microbatches``.
+    Every device must get the same number of examples, a multiple of ``microbatches``. "fsdp" splits the state over
+    the devices of one host, or over ``fsdp`` of them, and repeats it over the rest.
     """
     if name not in STRATEGIES:
         nearest = difflib.get_close_matches(str(name), STRATEGIES, n=len(STRATEGIES), cutoff=0.0)
@@ -179,8 +206,27 @@ def make_strategy(
         if jax.process_count() > 1:
             raise ValueError(f"strategy='pmap' is for one process, not {jax.process_count()}: take strategy='jit'")
         return Pmap(chosen)
+    parts = (fsdp or len(chosen) // jax.process_count()) if name == "fsdp" else 1
+    if parts < 1 or len(chosen) % parts:
+        legal = [n for n in range(1, len(chosen) + 1) if len(chosen) % n == 0]
+        raise ValueError(f"fsdp={parts} must divide the {len(chosen)} devices: take {', '.join(map(str, legal))}")
     # Auto axes: jax.make_mesh would make them Explicit, under which Flax layers fail.
-    return Jit(Mesh(np.array(chosen), ("data",), axis_types=(AxisType.Auto,)))
+    return Jit(Mesh(np.array(chosen).reshape(-1, parts), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2))
+
+
+def whole(tree: PyTree) -> PyTree:
+    """Return arrays as this process can use them by itself: gathered where they lie in parts, and its own copy."""
+
+    def sharding(x: Any) -> NamedSharding | None:
+        return x.sharding if isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding) else None
+
+    def gather(x: Any) -> Any:
+        if (where := sharding(x)) is None or x.is_fully_replicated:
+            return x
+        return jax.jit(lambda x: x, out_shardings=NamedSharding(where.mesh, P()))(x)
+
+    gathered = jax.tree.map(gather, tree)
+    return gathered if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), gathered)
 
 
 @jax.jit

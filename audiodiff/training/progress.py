@@ -8,10 +8,11 @@ from typing import TextIO
 
 
 class Progress:
-    """Report steps, loss, speed and time left on ``stream`` (default: stderr)."""
+    """Report steps, loss, speed and time left on ``stream`` (default: stderr), or with ``quiet`` nothing."""
 
-    def __init__(self, total_steps: int, stream: TextIO | None = None):
+    def __init__(self, total_steps: int, stream: TextIO | None = None, *, quiet: bool = False):
         self.total_steps = total_steps
+        self.quiet = quiet
         self.stream = sys.stderr if stream is None else stream
         self.live = self.stream.isatty()
         self._width = 0
@@ -28,6 +29,8 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a line that stays."""
+        if self.quiet:
+            return
         self._end_line()
         print(message, file=self.stream, flush=True)
 
@@ -35,6 +38,8 @@ class Progress:
         self._end_line()
 
     def _show(self, line: str) -> None:
+        if self.quiet:
+            return
         if not self.live:
             print(line, file=self.stream, flush=True)
             return

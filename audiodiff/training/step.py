@@ -101,7 +101,13 @@ def _zero_where(bad: Array, x: Array) -> Array:
     return jnp.where(bad.reshape(-1, *[1] * (x.ndim - 1)), 0, x)
 
 
-def make_step(optimiser: Optimiser, *, ema: Mapping[str, Decay] | None = None, microbatches: int = 1) -> Step:
+def make_step(
+    optimiser: Optimiser,
+    *,
+    ema: Mapping[str, Decay] | None = None,
+    microbatches: int = 1,
+    gather: Callable[[PyTree], PyTree] = lambda params: params,
+) -> Step:
     """Return ``step(state, batch, constants, axis_name=None) -> (state, measurements)``.
 
     With w the examples' weights, l their losses and g = grad_params::
@@ -113,7 +119,8 @@ def make_step(optimiser: Optimiser, *, ema: Mapping[str, Decay] | None = None, m
     ``axis_name`` names the axis of a ``pmap``; its only use is one psum of losses, weights and gradients. Every
     measurement is a scalar: the objective's are means over the finite entries, by weight. A batch whose
     weights are all 0 has no loss; its update is skipped too. ``microbatches`` parts of the batch are taken one after
-    another and summed before the one division, which equals the whole batch but for rounding.
+    another and summed before the one division, which equals the whole batch but for rounding. ``gather`` is the
+    layout's: it makes parameters whole that lie in parts.
     """
     decays = dict(ema or {})
 
@@ -123,7 +130,7 @@ def make_step(optimiser: Optimiser, *, ema: Mapping[str, Decay] | None = None, m
         context = Context(jax.random.fold_in(constants.key, state.step), state.step, state.ema, constants.frozen)
 
         def summed_loss(params: PyTree, part: Batch) -> tuple[Array, Any]:
-            loss, measured = measure(constants.objective, params, context, part)
+            loss, measured = measure(constants.objective, gather(params), context, part)
             return loss.total, (loss, measured, jnp.sum(part["weight"] == 0))
 
         def gradients_of(part: Batch) -> Any:

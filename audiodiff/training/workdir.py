@@ -42,6 +42,7 @@ MAY_CHANGE = (
     "max_minutes",
     "devices",
     "strategy",
+    "fsdp",
     "num_threads",
     "data.root",
 )

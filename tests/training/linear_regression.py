@@ -42,26 +42,39 @@ class LinearRegression:
 
 
 class LinearData:
-    """Batches of x ~ N(0, I) and y = x . (1, 2, 3): batch k is a pure function of (seed, k)."""
+    """Batches of x ~ N(0, I) and y = x . (1, 2, 3, ...): batch k is a pure function of (seed, k)."""
 
-    def __init__(self, batch_size: int = 8, seed: int = 0, dtype: Any = np.float32, delay_s: float = 0.0):
+    def __init__(
+        self,
+        batch_size: int = 8,
+        seed: int = 0,
+        dtype: Any = np.float32,
+        delay_s: float = 0.0,
+        dim: int = DIM,
+        part: tuple[int, int] = (0, 1),
+    ):
         self.global_batch_size = batch_size
         self.seed = seed
         self.dtype = dtype
         self.delay_s = delay_s
+        self.dim = dim
+        self.part = part  # which of how many slices of each batch is this process's
         self.drawn: list[int] = []
 
     def __getitem__(self, k: int) -> dict[str, np.ndarray]:
         time.sleep(self.delay_s)
         n = self.global_batch_size
         rng = np.random.default_rng((self.seed, k))
-        x = rng.normal(size=(n, DIM)).astype(self.dtype)
-        return {
+        x = rng.normal(size=(n, self.dim)).astype(self.dtype)
+        batch = {
             "audio": x,
-            "target": (x @ np.arange(1.0, DIM + 1)).astype(self.dtype),
+            "target": (x @ np.arange(1.0, self.dim + 1)).astype(self.dtype),
             "weight": np.ones(n, np.float32),
             "draw": np.arange(k * n, (k + 1) * n, dtype=np.int32),
         }
+        index, count = self.part
+        share = n // count
+        return {name: values[index * share : (index + 1) * share] for name, values in batch.items()}
 
     def iterate(self, start: int) -> Iterator[dict[str, np.ndarray]]:
         k = start
@@ -93,9 +106,18 @@ def assert_same(one: PyTree, other: PyTree) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
 
 
-if __name__ == "__main__":  # python linear_regression.py WORKDIR TOTAL_STEPS DELAY_S
+if __name__ == "__main__":  # python linear_regression.py WORKDIR TOTAL_STEPS DELAY_S [COORDINATOR INDEX COUNT]
     cache = pathlib.Path(__file__).resolve().parents[2] / ".cache" / "jax-tests"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    run(pathlib.Path(sys.argv[1]), int(sys.argv[2]), batches=LinearData(delay_s=float(sys.argv[3])))
+    options: dict[str, Any] = {}
+    index, count = 0, 1
+    if len(sys.argv) > 4:
+        index, count = int(sys.argv[5]), int(sys.argv[6])
+        jax.config.update("jax_num_cpu_devices", 2)
+        training.connect(sys.argv[4], process_index=index, process_count=count, timeout_s=60)
+        options["devices"] = None
+    dtype = np.float64 if jax.config.values["jax_enable_x64"] else np.float32
+    data = LinearData(delay_s=float(sys.argv[3]), part=(index, count), dtype=dtype)
+    run(pathlib.Path(sys.argv[1]), int(sys.argv[2]), batches=data, **options)
