@@ -50,7 +50,7 @@ def step_on(count: int) -> dict[str, float]:
     template = strategy.template(make)
     constants = strategy.place_constants(Constants(jax.tree_util.Partial(objective), jax.random.key(0)))
     step = strategy.compile(make_step(optimiser), template)
-    compiled = step.lower(template, strategy.place_batch(batch), constants).compile()  # type: ignore[attr-defined]
+    compiled = step.lower(template, strategy.place_batch(batch), constants).compile()
     return {"flops": compiled.cost_analysis()["flops"], "bytes": compiled.memory_analysis().temp_size_in_bytes}
 
 

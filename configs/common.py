@@ -125,6 +125,8 @@ def training() -> ConfigDict:
             "microbatches": 1,
             "ema": ConfigDict({"short": ("constant", 0.999)}),
             "ema_choice": "short",
+            # Of averages ("power", sigma_rel); any other length can then be had after training. 0: never.
+            "snapshot_every": 0,
             "save_every": 500,
             "evaluate_every": 500,
             "log_every": 50,

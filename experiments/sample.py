@@ -20,6 +20,9 @@ SAMPLER = flags.DEFINE_string("sampler", None, "Sampler (default: the config's).
 GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance strength, 1 for none (default: the config's).")
 SEED = flags.DEFINE_integer("seed", 0, "Seed; clip i is drawn from (seed, i).")
 BATCH = flags.DEFINE_integer("batch", 60, "Clips at a time.", lower_bound=1)
+EMA = flags.DEFINE_string(
+    "ema", "default", "Moving average of the weights: a name, none, or a length such as 0.1 made of snapshots."
+)
 CONDITIONS = flags.DEFINE_string("conditions", "", "Values to hold, as digit=7,speaker=theo.")
 
 
@@ -32,13 +35,21 @@ def held(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in parts}
 
 
+def average(text: str) -> str | float | None:
+    """Read default, a name, none or a relative length."""
+    try:
+        return float(text)
+    except ValueError:
+        return None if text == "none" else text
+
+
 def main() -> None:
     """Sample and write."""
     from audiodiff.build.run import load_run
     from audiodiff.build.samples import write_samples
 
     path = write_samples(
-        load_run(WORKDIR.value),
+        load_run(WORKDIR.value, ema=average(EMA.value)),
         pathlib.Path(OUT.value),
         count=NUM.value,
         batch=BATCH.value,

@@ -30,9 +30,11 @@ from audiodiff.build.model import (
 from audiodiff.build.process import make_grid
 from audiodiff.build.run import Run
 from audiodiff.build.sampler import check_guidance, make_sampler
+from audiodiff.networks.functional import Functional
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.training import (
     Optimiser,
+    PowerDecay,
     Result,
     TrainState,
     Writer,
@@ -41,7 +43,6 @@ from audiodiff.training import (
     latest_step,
     leader_first,
     make_optimiser,
-    power_decay,
     prepare_workdir,
     read_config,
     restore_params,
@@ -57,7 +58,7 @@ HELD_OUT_RATIOS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 STATISTICS_FILE = "statistics.json"
 
-AVERAGES: dict[str, Callable[[float], Decay]] = {"constant": constant_decay, "power": power_decay}
+AVERAGES: dict[str, Callable[[float], Decay]] = {"constant": constant_decay, "power": PowerDecay}
 
 Hook = Callable[[TrainState, int, Writer], None]
 """Look at the state before a step, and write what is seen."""
@@ -70,6 +71,7 @@ def run_experiment(
     overfit_batch: bool = False,
     init_from: pathlib.Path | None = None,
     max_minutes: float | None = None,
+    profile_steps: tuple[int, int] | None = None,
 ) -> Result:
     """Train the model or judge of a config (plain values) in ``workdir``, or go on where it stopped.
 
@@ -86,14 +88,20 @@ def run_experiment(
     make_task = choose("task", config["task"], TASKS)
     settings = config["training"]
     averages = make_averages(settings["ema"])
+    if settings["snapshot_every"] and not any(isinstance(decay, PowerDecay) for decay in averages.values()):
+        raise ConfigError(
+            "training.snapshot_every stores power-function averages and training.ema has none: add one, as "
+            '{"long": ("power", 0.1)}, or set it to 0'
+        )
     choose("ema_choice", settings["ema_choice"], {**averages, "": None})
     optimiser = make_training_optimiser(config)
     with _claimed(workdir, config) as folder:
         sets = make_data(config["data"])
         with leader_first("facts"):
             facts = _facts(config, sets, folder)
-        _say_faults(folder)
         objective, evaluate = make_task(config, sets, facts, folder)
+        if jax.process_index() == 0:
+            _say_data(facts, objective, folder)
         batches = _batches(config, sets, config["data"]["train_split"])
         return train(
             objective,
@@ -113,8 +121,11 @@ def run_experiment(
             log_every=settings["log_every"],
             evaluate=evaluate,
             keep=settings["keep"],
+            snapshot_every=settings["snapshot_every"] or None,
             max_minutes=max_minutes,
             overfit_batch=overfit_batch,
+            samples_per_second=facts.rate_hz * facts.channels,
+            profile_steps=profile_steps,
             config=config,
         )
 
@@ -142,9 +153,22 @@ def _for_one_batch(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **changes}
 
 
-def _say_faults(folder: pathlib.Path) -> None:
-    """Print which clips of the training split cannot be used."""
+def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
+    """Print what is trained on, how far the network sees, and which clips of the training split cannot be used."""
     statistics = data.DataStatistics.load(folder / STATISTICS_FILE)
+    print(
+        f"data        {statistics.clips} clips, {statistics.hours:.3g} h at {facts.rate_hz} Hz, median "
+        f"{statistics.level_dbfs['50']:.1f} dBFS and {statistics.duration_seconds['50']:.3g} s; what is modelled has "
+        f"mean {facts.mean:.3g}, standard deviation {facts.sigma_data:.3g} and {facts.length_samples} samples",
+        flush=True,
+    )
+    if isinstance(objective.network, Functional):
+        field = objective.network.network.receptive_field()
+        print(
+            f"network     each sample hears {field} samples ({field / facts.rate_hz:.3g} s) by convolutions, "
+            "more by attention where there is any",
+            flush=True,
+        )
     if faults := [*statistics.damaged, *statistics.silent]:
         first = "; ".join(map(str, faults[:3]))
         print(

@@ -23,7 +23,7 @@ from audiodiff.build.sampler import check_guidance, make_sampler
 from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
 from audiodiff.evaluation.generate import generate
 from audiodiff.evaluation.judge import Judge
-from audiodiff.training import latest_step, read_config, restore_params
+from audiodiff.training import latest_step, read_config, reconstruct, restore_params
 from audiodiff.types import Array, PyTree
 
 
@@ -164,18 +164,25 @@ class Run:
         return encode_conditions({name: self.facts.conditions[name] for name in self.conditions}, conditions, batch)
 
 
-def load(workdir: str | os.PathLike[str], *, ema: str | None = "default", step: int | None = None) -> Run | Judge:
+def load(
+    workdir: str | os.PathLike[str], *, ema: str | float | None = "default", step: int | None = None
+) -> Run | Judge:
     """Load what was trained in a workdir: a :class:`Run` of a diffusion model, or a :class:`Judge`.
 
-    ``ema`` names the moving average of the weights ("default": the config's choice; None: the weights themselves) and
-    ``step`` a checkpoint (None: the newest). Raises FileNotFoundError where there is no run, or no checkpoint.
+    ``ema`` names the moving average of the weights ("default": the config's choice; None: the weights themselves), or
+    is the relative length of one that is put together from the snapshots of a run with ``training.snapshot_every``
+    (EDM2's post-hoc average). ``step`` is that of a checkpoint or snapshot (None: the newest). Raises FileNotFoundError
+    where there is no run, or no such step, and ValueError for a length that cannot be.
     """
     folder = pathlib.Path(workdir).expanduser().resolve()
     config = read_config(folder)
     facts = Facts.load(folder)
-    chosen = config["training"]["ema_choice"] if ema == "default" else ema
-    step = latest_step(folder) if step is None else step
-    params = restore_params(folder, ema=chosen or None, step=step)
+    if isinstance(ema, float):
+        params, step, _ = reconstruct(folder, ema, step=step)
+    else:
+        chosen = config["training"]["ema_choice"] if ema == "default" else ema
+        step = latest_step(folder) if step is None else step
+        params = restore_params(folder, ema=chosen or None, step=step)
     assert step is not None  # or restore_params had raised
     if config["task"] == "judge":
         objective = make_judge(config, facts)
@@ -184,9 +191,9 @@ def load(workdir: str | os.PathLike[str], *, ema: str | None = "default", step: 
     return Run(folder, config, make_model(config, facts), params, step)
 
 
-def load_run(workdir: str | os.PathLike[str]) -> Run:
-    """Load a diffusion model; raise ConfigError where the workdir holds a judge."""
-    run = load(workdir)
+def load_run(workdir: str | os.PathLike[str], **options: Any) -> Run:
+    """Load a diffusion model by the options of :func:`load`; raise ConfigError where the workdir holds a judge."""
+    run = load(workdir, **options)
     if not isinstance(run, Run):
         raise ConfigError(f"{workdir} holds a judge, which generates nothing: name the workdir of a model")
     return run

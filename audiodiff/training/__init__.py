@@ -7,8 +7,9 @@ from audiodiff.training.interruption import Interrupted
 from audiodiff.training.loop import Batches, Result, train
 from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, Optimiser, make_optimiser
 from audiodiff.training.parallel import STRATEGIES, make_strategy, whole
+from audiodiff.training.posthoc import reconstruct
 from audiodiff.training.report import NonFiniteError
-from audiodiff.training.state import TrainState, constant_decay, power_decay
+from audiodiff.training.state import PowerDecay, TrainState, constant_decay
 from audiodiff.training.workdir import MAY_CHANGE, WorkdirError, prepare_workdir, read_config
 from audiodiff.training.writers import Writer, read_metrics
 
@@ -24,6 +25,7 @@ __all__ = [
     "Interrupted",
     "NonFiniteError",
     "Optimiser",
+    "PowerDecay",
     "Result",
     "TrainState",
     "WorkdirError",
@@ -35,10 +37,10 @@ __all__ = [
     "leader_first",
     "make_optimiser",
     "make_strategy",
-    "power_decay",
     "prepare_workdir",
     "read_config",
     "read_metrics",
+    "reconstruct",
     "restore_params",
     "train",
     "whole",

@@ -1,4 +1,4 @@
-"""Save and restore training states: the one module that knows Orbax.
+"""Save and restore training states; only this module and `posthoc` know Orbax.
 
 Layout: ``WORKDIR/checkpoints/<step>/{state,meta}``, written in the background and complete once the step's folder has
 its final name. A checkpoint that cannot be read is moved to ``WORKDIR/damaged/``, never deleted.

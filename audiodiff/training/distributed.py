@@ -93,14 +93,12 @@ class Consensus:
     def __init__(self) -> None:
         self._alone = jax.process_count() == 1
         self._pending: jax.Array | None = None
-        mesh = Mesh(np.array(jax.devices()), ("device",))
-        self._each, self._all = NamedSharding(mesh, P("device")), NamedSharding(mesh, P())
+        self._each = NamedSharding(Mesh(np.array(jax.devices()), ("device",)), P("device"))
 
     def cast(self, wish: bool) -> bool:
         """Cast this process's vote and return whether any process wished so by the vote before; alone, the wish."""
         if self._alone:
             return wish
         votes = np.full(jax.local_device_count(), wish, np.int32)
-        count = jax.jit(jnp.max, out_shardings=self._all)(jax.make_array_from_process_local_data(self._each, votes))
-        before, self._pending = self._pending, count
+        before, self._pending = self._pending, jnp.max(jax.make_array_from_process_local_data(self._each, votes))
         return before is not None and bool(before)

@@ -28,11 +28,15 @@ from audiodiff.training.distributed import Consensus, is_leader, leader_first
 from audiodiff.training.interruption import Interrupted, Stop
 from audiodiff.training.optimisers import Optimiser
 from audiodiff.training.parallel import Strategy, make_strategy
+from audiodiff.training.posthoc import save_snapshot
 from audiodiff.training.prefetch import Prefetch
+from audiodiff.training.profile import Trace
+from audiodiff.training.programs import Program, Programs
 from audiodiff.training.progress import Progress
 from audiodiff.training.report import Clock, OnMeasurements, Report, Window
-from audiodiff.training.state import Decay, TrainState, init_state
+from audiodiff.training.state import Decay, PowerDecay, TrainState, init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
+from audiodiff.training.summary import matmul_rate, parameter_table, quantity
 from audiodiff.training.workdir import MAY_CHANGE, exclusive, prepare_workdir, record_start, write_json
 from audiodiff.training.writers import Writer
 from audiodiff.types import Array, Objective, PyTree
@@ -85,24 +89,31 @@ def train(
     on_measurements: OnMeasurements | None = None,
     keep: int = 2,
     keep_every: int | None = None,
+    snapshot_every: int | None = None,
     max_minutes: float | None = None,
     max_skipped_in_a_row: int = 20,
     overfit_batch: bool = False,
+    samples_per_second: float = 0.0,
+    profile_steps: tuple[int, int] | None = None,
     config: Mapping[str, Any] | None = None,
     may_change: Collection[str] = MAY_CHANGE,
     progress: Progress | None = None,
 ) -> Result:
     """Train up to ``total_steps`` steps in ``workdir``, going on from its newest checkpoint if it has one.
 
-    ``ema`` names moving averages; ``params`` replaces the objective's own initial parameters; ``frozen`` reaches it
-    as ``context.frozen``. ``evaluate`` is called every ``evaluate_every`` steps and at the end. ``overfit_batch``
-    trains on batch 0 alone. ``config`` is kept in the workdir and must not change but for ``may_change``.
+    ``ema`` names moving averages, of which those of power functions are stored every ``snapshot_every`` steps and at
+    the end, for :func:`audiodiff.training.reconstruct`. ``params`` replaces the objective's own initial parameters;
+    ``frozen`` reaches it as ``context.frozen``. ``evaluate`` is called every ``evaluate_every`` steps and at the end.
+    ``overfit_batch`` trains on batch 0 alone. ``config`` is kept in the workdir and must not change but for
+    ``may_change``.
 
     After ``max_minutes`` the run saves and returns unfinished; on SIGTERM or SIGINT it saves and raises
     :class:`Interrupted`, a ``SystemExit`` of code 143 or 130; a finished run returns at once.
 
     Written every ``log_every`` steps: under ``train/`` the means over the steps since the last line; under ``speed/``
-    steps and examples per second and the share of time spent waiting for data, compilation and evaluation left out.
+    steps, examples and seconds of audio per second, the share of the machine's matmul rate and the share of time
+    spent waiting for data, compilation and evaluation left out. ``profile_steps`` = (a, b) writes a trace of steps a
+    to b - 1.
     """
     _check_positive(
         total_steps=total_steps,
@@ -111,6 +122,7 @@ def train(
         log_every=log_every,
         keep=keep,
         keep_every=keep_every,
+        snapshot_every=snapshot_every,
         max_minutes=max_minutes,
         max_skipped_in_a_row=max_skipped_in_a_row,
     )
@@ -139,6 +151,7 @@ def train(
         progress.say(
             f"{'going on' if start else 'starting'} in {folder} at step {start} of {total_steps}: {_count(state)}"
         )
+        progress.say(f"parameters\n{parameter_table(state.params)}")
         if is_leader():
             record_start(folder, start)
 
@@ -149,7 +162,12 @@ def train(
 
         feed = stack.enter_context(Prefetch(_draw(batches, start, total_steps, overfit_batch), plan.place_batch))
         writer = stack.enter_context(Writer(folder, start=start, active=is_leader()))
-        clock = Clock(feed, batches.global_batch_size)
+        trace = stack.enter_context(Trace(folder, profile_steps))
+        programs = Programs(
+            run_step, copies=plan.copies, microbatches=microbatches, samples_per_second=samples_per_second
+        )
+        rate, rate_source = matmul_rate(len(plan.devices))
+        clock = Clock(feed, rate)
         report = Report(
             writer,
             Window(saved_window),
@@ -162,12 +180,16 @@ def train(
         saved_step = None if saved_window is None else start
 
         consensus = Consensus()
+        measured: Any = None
 
         for step in itertools.count(start):
             last = step >= total_steps
             reason = stop.reason(spend=step > start)  # each part of a run takes a step, however little time it has
             reason = (reason or "another process was asked to stop") if consensus.cast(reason is not None) else None
 
+            if snapshot_every is not None and step > start and (last or _due(step, snapshot_every)):
+                # Before the checkpoint: a run that dies between the two comes by here again.
+                _snapshot(folder, plan.unplace(placed), step, ema or {})
             if step != saved_step and (last or reason or _due(step, save_every)):
                 report.settle(final=last)
                 writer.flush()  # no checkpoint is ever ahead of the metrics
@@ -189,14 +211,23 @@ def train(
 
             batch = _next(feed, step)
 
-            if clock.must_compile(batch):
+            with clock.stopped():
+                if done := trace.at(step, measured):
+                    progress.say(done)
+
+            if (program := programs.find(batch)) is None:
                 with clock.stopped():
-                    placed, measured = jax.block_until_ready(run_step(placed, batch, constants))
+                    program = programs.compile(placed, batch, constants)
+                    if step == start:
+                        progress.say(_describe(program, plan, strategy, rate, rate_source))
+                    placed, measured = jax.block_until_ready(program.run(placed, batch, constants))
+                work = None
             else:
-                placed, measured = run_step(placed, batch, constants)
+                placed, measured = program.run(placed, batch, constants)
+                work = program.work
 
             report.settle()
-            report.hold(step, measured)
+            report.hold(step, measured, work)
 
         writer.flush()
         checkpoints.wait()
@@ -237,6 +268,12 @@ def _start(
     return restored.step, restored.state, restored.meta["window"]
 
 
+def _snapshot(folder: pathlib.Path, state: TrainState, step: int, ema: Mapping[str, Decay]) -> None:
+    lengths = {name: decay.relative_length for name, decay in ema.items() if isinstance(decay, PowerDecay)}
+    averages = {name: state.ema[name] for name in lengths}
+    save_snapshot(folder, step, averages, updates=int(state.updates), lengths=lengths)
+
+
 def _draw(batches: Batches, start: int, stop: int, overfit_batch: bool) -> Iterator[Mapping[str, np.ndarray]]:
     """Yield the batches of the steps start, ..., stop - 1, or as many times batch 0."""
     if overfit_batch:
@@ -271,6 +308,20 @@ def _count(state: TrainState) -> str:
     return f"{sum(leaf.size for leaf in jax.tree.leaves(state.params)):,} parameters"
 
 
+def _describe(program: Program, plan: Strategy, strategy: str, rate: float, rate_source: str) -> str:
+    """Say what a step costs and where it runs."""
+    cost, work, devices = program.cost, program.work, plan.devices
+    audio = f" ({work.audio_s:.3g} s of audio)" if work.audio_s else ""
+    return (
+        f"devices     {len(devices)} x {devices[0].device_kind}, strategy {strategy}, {jax.process_count()} processes; "
+        f"matmul rate {quantity(rate, 'FLOP/s')} ({rate_source})\n"
+        f"a step      {work.examples} examples{audio}, {quantity(cost.flops, 'FLOP')}, at best "
+        f"{cost.flops / rate:.3g} s\n"
+        f"memory      of each device: {quantity(cost.state_bytes, 'B')} for state and batch, "
+        f"{quantity(cost.work_bytes, 'B')} while it works"
+    )
+
+
 def _check_batch(batch: Mapping[str, np.ndarray], size: int) -> None:
     for name in ("weight", "draw"):
         if name not in batch:
@@ -284,6 +335,6 @@ def _check_batch(batch: Mapping[str, np.ndarray], size: int) -> None:
 
 def _check_positive(**values: float | None) -> None:
     for name, value in values.items():
-        optional = name in ("evaluate_every", "keep_every", "max_minutes")
+        optional = name in ("evaluate_every", "keep_every", "snapshot_every", "max_minutes")
         if not (optional if value is None else value > 0):
             raise ValueError(f"{name}={value} must be positive" + (", or None" if optional else ""))

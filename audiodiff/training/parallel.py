@@ -19,15 +19,22 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from audiodiff.training.state import TrainState
-from audiodiff.training.step import Average, Batch, Constants, Measurements, Step, measure
+from audiodiff.training.step import Average, Batch, Constants, Step, measure
 from audiodiff.types import Context, PyTree
 
 STRATEGIES = ("jit", "fsdp", "pmap")
-CompiledStep = Callable[[Any, Batch, Any], tuple[Any, Measurements]]
 
 
 class Strategy(Protocol):
     """Say where states and batches lie, and compile for it. A *placed* state is what the compiled step takes."""
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]: ...
+
+    @property
+    def copies(self) -> int:
+        """How many devices each run the program as it is written; 1 where it is written for all of them."""
+        ...
 
     def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState: ...
 
@@ -43,7 +50,9 @@ class Strategy(Protocol):
 
     def gather(self, params: PyTree) -> PyTree: ...
 
-    def compile(self, step: Step, template: TrainState) -> CompiledStep: ...
+    def compile(self, step: Step, template: TrainState) -> Any:
+        """Return the jitted step: (placed state, batch, constants) -> (placed state, measurements)."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +66,14 @@ class Jit:
 
     mesh: Mesh
     smallest: int = 4096
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        return tuple(self.mesh.devices.flat)
+
+    @property
+    def copies(self) -> int:
+        return 1
 
     @property
     def replicated(self) -> NamedSharding:
@@ -105,7 +122,7 @@ class Jit:
         """Ask for whole parameters inside the step: else the compiler may split the activations as they are split."""
         return jax.lax.with_sharding_constraint(params, self.replicated)
 
-    def compile(self, step: Step, template: TrainState) -> CompiledStep:
+    def compile(self, step: Step, template: TrainState) -> Any:
         shardings = jax.tree.map(lambda s: s.sharding, template)
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, self.replicated))
 
@@ -115,6 +132,10 @@ class Pmap:
     """Run one copy of the step per device; they meet in one psum of losses, weights and gradients."""
 
     devices: tuple[jax.Device, ...]
+
+    @property
+    def copies(self) -> int:
+        return len(self.devices)
 
     @property
     def first(self) -> jax.sharding.SingleDeviceSharding:
@@ -159,7 +180,7 @@ class Pmap:
         """Return the parameters: each device has its copy."""
         return params
 
-    def compile(self, step: Step, template: TrainState) -> CompiledStep:
+    def compile(self, step: Step, template: TrainState) -> Any:
         del template
         return jax.pmap(
             functools.partial(step, axis_name="data"),

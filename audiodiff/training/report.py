@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +11,9 @@ from typing import Any
 import jax
 
 from audiodiff.training.prefetch import Prefetch
+from audiodiff.training.programs import Work
 from audiodiff.training.progress import Progress
 from audiodiff.training.writers import Writer
-from audiodiff.types import Array
-
-logger = logging.getLogger(__name__)
 
 OnMeasurements = Callable[[int, Mapping[str, float]], None]
 """Receive each line as it is written: the step it speaks for, and its figures by name."""
@@ -57,56 +54,48 @@ class Window:
 
 
 class Clock:
-    """Count steps and the time they take, leaving out what happens while it is stopped (compilation, evaluation)."""
+    """Add up the work of steps and the time they take, leaving out what happens while it is stopped.
 
-    def __init__(self, feed: Prefetch, batch_size: int):
+    ``matmul_rate`` is the FLOP/s that the share of the machine's speed is taken of.
+    """
+
+    def __init__(self, feed: Prefetch, matmul_rate: float):
         self._feed = feed
-        self._batch_size = batch_size
-        self._shapes: set[tuple] = set()
-        self._untimed = 0
+        self._matmul_rate = matmul_rate
         self._begin()
 
     def _begin(self) -> None:
         self._since = time.perf_counter()
         self._waited_s = self._feed.waited_s
-        self._steps = 0
+        self._done: list[Work] = []
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Leave out the time spent inside."""
+        """Leave out the time spent inside: compilation, evaluation."""
         begin = time.perf_counter()
         try:
             yield
         finally:
             self._since += time.perf_counter() - begin
 
-    def must_compile(self, batch: Mapping[str, Array]) -> bool:
-        """Say whether this batch is the first of its shapes, with a warning if others came before it."""
-        shapes = tuple((name, x.shape, str(x.dtype)) for name, x in sorted(batch.items()))
-        if shapes in self._shapes:
-            return False
-        if self._shapes:
-            found = ", ".join(f"{name} {list(shape)}" for name, shape, _ in shapes)
-            logger.warning("compiling the step again for a batch of new shapes: %s", found)
-        self._shapes.add(shapes)
-        self._untimed += 1
-        return True
-
-    def count(self) -> None:
-        """Count one step, unless it was one that compiled."""
-        self._steps += 0 if self._untimed else 1
-        self._untimed = max(0, self._untimed - 1)
+    def count(self, work: Work | None) -> None:
+        """Count one step; None if it compiled, and was not timed."""
+        if work is not None:
+            self._done.append(work)
 
     def lap(self) -> dict[str, float]:
         """Return the figures since the last lap, none if no step was timed, and begin the next."""
-        seconds, steps = time.perf_counter() - self._since, self._steps
+        seconds, done = time.perf_counter() - self._since, self._done
         waited_s = self._feed.waited_s - self._waited_s
         self._begin()
-        if not steps or seconds <= 0:
+        if not done or seconds <= 0:
             return {}
+        flops = sum(work.flops for work in done) / seconds
         return {
-            "steps_per_second": steps / seconds,
-            "examples_per_second": steps * self._batch_size / seconds,
+            "steps_per_second": len(done) / seconds,
+            "examples_per_second": sum(work.examples for work in done) / seconds,
+            "audio_seconds_per_second": sum(work.audio_s for work in done) / seconds,
+            "matmul_share": flops / self._matmul_rate,
             "data_wait_share": min(1.0, waited_s / seconds),
         }
 
@@ -132,20 +121,20 @@ class Report:
         self._log_every = log_every
         self._max_skipped_in_a_row = max_skipped_in_a_row
         self._on_measurements = on_measurements
-        self._held: tuple[int, Any] | None = None
+        self._held: tuple[int, Any, Work | None] | None = None
 
-    def hold(self, step: int, measured: Any) -> None:
-        """Keep the measurements of a step that may still be running."""
-        self._held = (step, measured)
+    def hold(self, step: int, measured: Any, work: Work | None) -> None:
+        """Keep the measurements of a step that may still be running, and its work if it is timed."""
+        self._held = (step, measured, work)
 
     def settle(self, *, final: bool = False) -> None:
         """Wait for the held measurements and add them up; write the line if it is due, or the run is at its end."""
         if self._held is None:
             return
-        (step, measured), self._held = self._held, None
+        (step, measured, work), self._held = self._held, None
         values = jax.device_get(measured)
         self.window.add(values)
-        self._clock.count()
+        self._clock.count(work)
         if final or step % self._log_every == 0:
             self._write(step)
         if (skipped := int(values["skipped_in_a_row"])) >= self._max_skipped_in_a_row:

@@ -4,7 +4,8 @@ A run folder::
 
     config.json      the resolved config and its hash          checkpoints/<step>/
     env.json         one entry per start of the run            events.out.tfevents.*
-    metrics.jsonl    one line per measurement                  finished.json   once the last evaluation is done
+    metrics.jsonl    one line per measurement                  averages/<step>/  snapshots of the power averages
+    finished.json    once the last evaluation is done
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ MAY_CHANGE = (
     "log_every",
     "keep",
     "keep_every",
+    "snapshot_every",
     "max_minutes",
     "devices",
     "strategy",

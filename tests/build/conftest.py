@@ -26,6 +26,8 @@ def tiny(arg: str) -> dict[str, Any]:
     config.training.update({"save_every": 2, "evaluate_every": 2, "log_every": 1})
     config.optimiser.warmup_steps = 0
     if arg == "smoke":
+        config.training.ema = ConfigDict({"short": ("constant", 0.999), "power": ("power", 0.1)})
+        config.training.snapshot_every = 1
         config.sampler.update({"name": "dpmpp_2m", "guidance": 1.5})
         # The network that is traced and compiled soonest; any does here.
         sizes = {"residual_layers": 2, "residual_channels": 8, "dilation_cycle": 2, "embedding_features": 16}

@@ -63,7 +63,7 @@ def test_a_changed_manifest_is_refused(workdir, config, tmp_path, monkeypatch):
         ("network", {"name": "unet"}, "unknown network 'unet'; choose one of unet1d, "),
         ("optimiser", {"name": "adam"}, "optimiser: optimiser='adam' is unknown"),
         ("optimiser", {"betas": 1}, "optimiser: .*'betas'"),
-        ("training", {"ema_choice": "long"}, "unknown ema_choice 'long'; choose one of short"),
+        ("training", {"ema_choice": "long"}, "unknown ema_choice 'long'; choose one of power, short"),
         ("training", {"ema": {"short": ("constnt", 0.9)}}, "unknown ema kind 'constnt'; choose one of constant, power"),
         ("training", {"microbatches": 3}, "microbatches=3 must divide the batch size 2"),
         ("data", {"held_out_split": "tset"}, "unknown split 'tset'; choose one of test, "),
@@ -93,6 +93,12 @@ def test_what_fails_after_it_keeps_the_workdir(config, tmp_path, monkeypatch):
     with pytest.raises(Stop):
         run_experiment(config, tmp_path)
     assert read_config(tmp_path) == json.loads(json.dumps(config))
+
+
+def test_snapshots_without_a_power_average_are_refused(config, tmp_path):
+    del config["training"]["ema"]["power"]
+    with pytest.raises(ConfigError, match="snapshot_every stores power-function averages and training.ema has none"):
+        run_experiment(config, tmp_path / "run")
 
 
 def test_an_unknown_task_is_told(config, tmp_path):

@@ -143,6 +143,9 @@ def test_names_come_in_the_order_of_the_data_set(run):
 def test_averaged_weights_are_loaded_unless_others_are_asked(workdir, run):
     assert audiodiff.load(workdir).weights_hash == run.weights_hash == load(workdir, ema="short").weights_hash
     assert load(workdir, ema=None).weights_hash != run.weights_hash
+    # A stored length is the stored average; another is made of the snapshots.
+    assert load(workdir, ema=0.1).weights_hash == load(workdir, ema="power").weights_hash
+    assert load(workdir, ema=0.2).weights_hash != load(workdir, ema=0.1).weights_hash
 
 
 def test_what_cannot_be_loaded_is_told(workdir, judge_workdir, tmp_path):
@@ -150,7 +153,7 @@ def test_what_cannot_be_loaded_is_told(workdir, judge_workdir, tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="holds no checkpoint of step 1: the newest is of step 2"):
         load(workdir, step=1)
-    with pytest.raises(CheckpointError, match="holds no moving average 'long': it holds short"):
+    with pytest.raises(CheckpointError, match="holds no moving average 'long': it holds power, short"):
         load(workdir, ema="long")
     with pytest.raises(ConfigError, match="holds a judge, which generates nothing"):
         load_run(judge_workdir)

@@ -91,7 +91,7 @@ def run(workdir: os.PathLike[str] | str, total_steps: int = 10, **options: Any) 
         "seed": 7,
         "total_steps": total_steps,
         "devices": 1,
-        "ema": {"short": training.constant_decay(0.9), "power": training.power_decay(0.1)},
+        "ema": {"short": training.constant_decay(0.9), "power": training.PowerDecay(0.1)},
         "save_every": 5,
         "log_every": 3,
         "objective": LinearRegression(),

@@ -298,7 +298,7 @@ class Short(LinearData):
         ({"keep": 0}, "keep=0"),
         ({"keep": None}, "keep=None"),
         ({"devices": 3}, "3 devices do not divide the batch of 8: take 1, 2, 4, 8 devices"),
-        ({"strategy": "pmapp"}, "strategy='pmapp' is unknown: choose one of pmap, jit"),
+        ({"strategy": "pmapp"}, "strategy='pmapp' is unknown: choose one of pmap, fsdp, jit"),
         ({"microbatches": 3}, "microbatches=3"),
         ({"batches": Unweighted()}, "no 'weight', only audio, draw, target"),
         ({"batches": Short()}, r"'draw' of a batch has shape \(7,\)"),

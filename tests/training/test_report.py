@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from audiodiff.training.programs import Work
 from audiodiff.training.report import Clock, Window
 
 
@@ -38,25 +39,25 @@ def test_what_is_not_finite_is_left_out_of_the_mean():
     assert means["some"] == 2.0 and math.isnan(means["none"])
 
 
-def test_the_clock_leaves_out_what_it_is_told_to(monkeypatch, caplog):
+def test_the_clock_leaves_out_what_it_is_told_to(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("audiodiff.training.report.time.perf_counter", lambda: now[0])
     feed = Feed()
-    clock = Clock(feed, batch_size=4)
-    batch = {"audio": np.zeros((4, 10), np.float32)}
-    assert clock.must_compile(batch)
+    clock = Clock(feed, matmul_rate=100.0)
     with clock.stopped():
         now[0] += 100.0  # compilation
-    clock.count()
+    clock.count(None)
     assert clock.lap() == {}  # the step that compiled is not timed
-    for _ in range(5):
-        assert not clock.must_compile(batch)
+    for flops, audio_s in ((20.0, 1.0), (20.0, 1.0), (120.0, 6.0), (20.0, 1.0), (20.0, 1.0)):  # one of a longer bucket
         now[0] += 2.0
         feed.waited_s += 0.5
-        clock.count()
+        clock.count(Work(4, flops, audio_s))
     with clock.stopped():
         now[0] += 50.0  # evaluation
-    assert clock.lap() == {"steps_per_second": 0.5, "examples_per_second": 2.0, "data_wait_share": 0.25}
-    assert not caplog.records
-    assert clock.must_compile({"audio": np.zeros((4, 12), np.float32)})
-    assert "new shapes: audio [4, 12]" in caplog.text
+    assert clock.lap() == {
+        "steps_per_second": 0.5,
+        "examples_per_second": 2.0,
+        "audio_seconds_per_second": 1.0,
+        "matmul_share": 0.2,
+        "data_wait_share": 0.25,
+    }

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from audiodiff.training.state import constant_decay, init_state, power_decay, power_exponent, update_ema
+from audiodiff.training.state import PowerDecay, constant_decay, init_state, power_exponent, update_ema
 
 
 def averages(decay, values, start=0.0):
@@ -28,7 +28,7 @@ def test_power_average_has_the_length_it_is_named_for():
     # The definition of sigma_rel: the standard deviation of the averaging profile, relative to the training so far.
     steps = 2000
     for length in (0.05, 0.15):
-        profile = averages(power_decay(length), np.eye(steps))[-1].astype(np.float64)
+        profile = averages(PowerDecay(length), np.eye(steps))[-1].astype(np.float64)
         assert profile.sum() == pytest.approx(1.0, abs=1e-5)  # nothing is left of the random start
         time = (np.arange(steps) + 0.5) / steps
         deviation = math.sqrt(profile @ time**2 - (profile @ time) ** 2)
@@ -44,7 +44,7 @@ def test_power_exponents_of_the_paper():
 
 def test_uniform_power_average_is_the_mean():
     values = np.random.default_rng(0).normal(size=50)
-    running = averages(power_decay(1 / math.sqrt(12)), values, start=10.0)
+    running = averages(PowerDecay(1 / math.sqrt(12)), values, start=10.0)
     np.testing.assert_allclose(running, np.cumsum(values) / np.arange(1, 51), rtol=1e-4, atol=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_constant_average_forgets_its_start_early():
 
 def test_averages_start_as_parameters_in_memory_of_their_own():
     params = {"w": jnp.arange(3.0)}
-    state = jax.jit(lambda p: init_state(p, optax.sgd(0.1), {"a": constant_decay(0.9), "b": power_decay(0.1)}))(params)
+    state = jax.jit(lambda p: init_state(p, optax.sgd(0.1), {"a": constant_decay(0.9), "b": PowerDecay(0.1)}))(params)
     assert sorted(state.ema) == ["a", "b"]
     np.testing.assert_array_equal(state.ema["b"]["w"], params["w"])
     pointers = {
@@ -75,4 +75,4 @@ def test_bad_lengths_are_named():
     with pytest.raises(ValueError, match=r"decay=1\.0"):
         constant_decay(1.0)
     with pytest.raises(ValueError, match=r"length=0\.5"):
-        power_decay(0.5)
+        PowerDecay(0.5)
