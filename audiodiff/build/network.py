@@ -60,7 +60,15 @@ NETWORKS: Table[Any] = {
     ),
     "dilated_stack": (
         _dilated_stack,
-        ("residual_layers", "residual_channels", "dilation_cycle", "kernel_size", "causal", "embedding_features"),
+        (
+            "residual_layers",
+            "residual_channels",
+            "dilation_cycle",
+            "kernel_size",
+            "causal",
+            "embedding_features",
+            "remat",
+        ),
     ),
 }
 """Denoising networks, ``(audio_channels, conditions, dtype, **options) -> module``."""

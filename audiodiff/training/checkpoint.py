@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from audiodiff.training.state import TrainState
@@ -134,6 +135,20 @@ class Checkpoints:
         os.replace(_folder(self.workdir) / str(step), target)
         self._manager.reload()
         return target
+
+
+def save_tree(folder: pathlib.Path, tree: PyTree) -> None:
+    """Write any pytree of arrays, whole or not at all, in place of what is there; it is on disk on return."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), tree, force=True)
+
+
+def load_tree(folder: pathlib.Path) -> Any:
+    """Read what :func:`save_tree` wrote, as nested dicts of numpy arrays."""
+    handler = ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(folder.resolve()).tree
+    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return handler.restore(folder.resolve(), args=ocp.args.PyTreeRestore(tree, restore_args=to_numpy))
 
 
 def latest_step(workdir: str | os.PathLike[str]) -> int | None:

@@ -33,7 +33,8 @@ from audiodiff.training.prefetch import Prefetch
 from audiodiff.training.profile import Trace
 from audiodiff.training.programs import Program, Programs
 from audiodiff.training.progress import Progress
-from audiodiff.training.report import Clock, OnMeasurements, Report, Window
+from audiodiff.training.replay import save_replay
+from audiodiff.training.report import Clock, NonFiniteError, OnMeasurements, Report, Window
 from audiodiff.training.state import Decay, PowerDecay, TrainState, init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
 from audiodiff.training.summary import matmul_rate, parameter_table, quantity
@@ -156,7 +157,14 @@ def train(
             record_start(folder, start)
 
         constants = plan.place_constants(Constants(as_pytree(objective), prng.stream(seed, "train"), frozen))
-        run_step = plan.compile(make_step(optimiser, ema=ema, microbatches=microbatches, gather=plan.gather), state)
+        step_once = make_step(
+            optimiser,
+            ema=ema,
+            microbatches=microbatches,
+            max_skipped_in_a_row=max_skipped_in_a_row,
+            gather=plan.gather,
+        )
+        run_step = plan.compile(step_once, state)
         placed = plan.place(state)
         del state  # the first step takes its memory
 
@@ -181,6 +189,7 @@ def train(
 
         consensus = Consensus()
         measured: Any = None
+        stack.enter_context(_kept_for_replay(folder, seed, lambda: plan.unplace(placed)))
 
         for step in itertools.count(start):
             last = step >= total_steps
@@ -227,7 +236,7 @@ def train(
                 work = program.work
 
             report.settle()
-            report.hold(step, measured, work)
+            report.hold(step, measured, work, batch)
 
         writer.flush()
         checkpoints.wait()
@@ -266,6 +275,17 @@ def _start(
                 "data by it: take the old value back, or another workdir"
             )
     return restored.step, restored.state, restored.meta["window"]
+
+
+@contextlib.contextmanager
+def _kept_for_replay(folder: pathlib.Path, seed: int, state: Callable[[], TrainState]) -> Iterator[None]:
+    """Save the step that stops the run because it is not finite: batch, key and state."""
+    try:
+        yield
+    except NonFiniteError as error:
+        path = save_replay(folder, state(), error.batch, step=error.step, seed=seed)
+        error.args = (f"{error}; the step is kept in {path}: python experiments/replay.py --workdir={folder}",)
+        raise
 
 
 def _snapshot(folder: pathlib.Path, state: TrainState, step: int, ema: Mapping[str, Decay]) -> None:

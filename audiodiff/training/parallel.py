@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from audiodiff.training.state import TrainState
-from audiodiff.training.step import Average, Batch, Constants, Step, measure
+from audiodiff.training.step import Average, Batch, Constants, Step, measure, zero_where_bad
 from audiodiff.types import Context, PyTree
 
 STRATEGIES = ("jit", "fsdp", "pmap")
@@ -248,6 +248,19 @@ def whole(tree: PyTree) -> PyTree:
 
     gathered = jax.tree.map(gather, tree)
     return gathered if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), gathered)
+
+
+@jax.jit
+def examine(constants: Constants, params: PyTree, ema: PyTree, batch: Batch, step: int) -> tuple[jax.Array, PyTree]:
+    """Return the losses [batch] of a training step and the gradient of their weighted sum, as the step sees them."""
+    context = Context(jax.random.fold_in(constants.key, step), jnp.asarray(step, jnp.int32), ema, constants.frozen)
+
+    def total(params: PyTree) -> tuple[jax.Array, jax.Array]:
+        losses = constants.objective(params, context, zero_where_bad(batch))[0]
+        return jnp.sum(jnp.where(batch["weight"] > 0, losses * batch["weight"], 0)), losses
+
+    gradients, losses = jax.grad(total, has_aux=True)(params)
+    return losses, gradients
 
 
 @jax.jit

@@ -13,6 +13,7 @@ import jax
 from audiodiff.training.prefetch import Prefetch
 from audiodiff.training.programs import Work
 from audiodiff.training.progress import Progress
+from audiodiff.training.step import Batch
 from audiodiff.training.writers import Writer
 
 OnMeasurements = Callable[[int, Mapping[str, float]], None]
@@ -23,7 +24,12 @@ LAST = ("learning_rate", "skipped", "skipped_in_a_row")
 
 
 class NonFiniteError(FloatingPointError):
-    """Say that too many updates in a row were skipped because loss or gradient was not finite."""
+    """Say that too many updates in a row were skipped because loss or gradient was not finite; ``step`` is the last."""
+
+    def __init__(self, message: str, step: int, batch: Batch):
+        super().__init__(message)
+        self.step = step
+        self.batch = batch
 
 
 class Window:
@@ -121,17 +127,17 @@ class Report:
         self._log_every = log_every
         self._max_skipped_in_a_row = max_skipped_in_a_row
         self._on_measurements = on_measurements
-        self._held: tuple[int, Any, Work | None] | None = None
+        self._held: tuple[int, Any, Work | None, Batch] | None = None
 
-    def hold(self, step: int, measured: Any, work: Work | None) -> None:
-        """Keep the measurements of a step that may still be running, and its work if it is timed."""
-        self._held = (step, measured, work)
+    def hold(self, step: int, measured: Any, work: Work | None, batch: Batch) -> None:
+        """Keep the measurements of a step that may still be running, its work if it is timed, and its batch."""
+        self._held = (step, measured, work, batch)
 
     def settle(self, *, final: bool = False) -> None:
         """Wait for the held measurements and add them up; write the line if it is due, or the run is at its end."""
         if self._held is None:
             return
-        (step, measured, work), self._held = self._held, None
+        (step, measured, work, batch), self._held = self._held, None
         values = jax.device_get(measured)
         self.window.add(values)
         self._clock.count(work)
@@ -140,7 +146,9 @@ class Report:
         if (skipped := int(values["skipped_in_a_row"])) >= self._max_skipped_in_a_row:
             raise NonFiniteError(
                 f"loss or gradient was not finite in {skipped} steps in a row, up to step {step}: lower the learning "
-                "rate or look at the data; the last checkpoint is kept"
+                "rate or look at the data; the last checkpoint is kept",
+                step,
+                batch,
             )
 
     def _write(self, step: int) -> None:

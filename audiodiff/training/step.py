@@ -77,11 +77,10 @@ def weighted_average(values: Array, weight: Array) -> Average:
 def measure(objective: Callable, params: PyTree, context: Context, batch: Batch) -> tuple[Average, dict[str, Average]]:
     """Return the loss and each measurement of the batch as sums: they are divided once the parts are added up.
 
-    A non-finite loss of an example that counts is kept: it reaches the gradient norm, and the update is skipped. What
-    an example of weight 0 holds is replaced by zeros: a NaN in it would reach the gradient even through a weight of 0.
+    A non-finite loss of an example that counts is kept: it reaches the gradient norm, and the update is skipped.
     """
     weight = batch["weight"]
-    losses, values = objective(params, context, {name: _zero_where(weight == 0, x) for name, x in batch.items()})
+    losses, values = objective(params, context, zero_where_bad(batch))
     for name, value in {"its loss": losses, **values}.items():
         if value.shape != weight.shape:
             raise ValueError(
@@ -95,10 +94,15 @@ def measure(objective: Callable, params: PyTree, context: Context, batch: Batch)
     return loss, {name: weighted_average(value, weight) for name, value in values.items()}
 
 
-def _zero_where(bad: Array, x: Array) -> Array:
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return x
-    return jnp.where(bad.reshape(-1, *[1] * (x.ndim - 1)), 0, x)
+def zero_where_bad(batch: Batch) -> dict[str, Array]:
+    """Replace by zeros what examples of weight 0 hold: a NaN in it would reach the gradient through any weight."""
+
+    def zero(x: Array) -> Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        return jnp.where(jnp.reshape(batch["weight"] == 0, (-1, *[1] * (x.ndim - 1))), 0, x)
+
+    return {name: zero(x) for name, x in batch.items()}
 
 
 def make_step(
@@ -106,6 +110,7 @@ def make_step(
     *,
     ema: Mapping[str, Decay] | None = None,
     microbatches: int = 1,
+    max_skipped_in_a_row: int | None = None,
     gather: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> Step:
     """Return ``step(state, batch, constants, axis_name=None) -> (state, measurements)``.
@@ -120,7 +125,8 @@ def make_step(
     measurement is a scalar: the objective's are means over the finite entries, by weight. A batch whose
     weights are all 0 has no loss; its update is skipped too. ``microbatches`` parts of the batch are taken one after
     another and summed before the one division, which equals the whole batch but for rounding. ``gather`` is the
-    layout's: it makes parameters whole that lie in parts.
+    layout's: it makes parameters whole that lie in parts. After ``max_skipped_in_a_row`` updates nothing changes any
+    more: the loop, which learns of it a step late, finds the state as the last of them did.
     """
     decays = dict(ema or {})
 
@@ -148,6 +154,8 @@ def make_step(
 
         gradient_norm = optax.tree.norm(gradients)
         good = jnp.isfinite(gradient_norm) & jnp.isfinite(loss.mean())
+        if max_skipped_in_a_row is not None:
+            good &= state.skipped_in_a_row < max_skipped_in_a_row
         params, averages, opt_state = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
             (params, averages, opt_state),

@@ -8,6 +8,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -16,9 +17,11 @@ from audiodiff.build import experiment
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
 from audiodiff.build.experiment import HELD_OUT_RATIOS, Samples, run_experiment
+from audiodiff.build.replay import replay
 from audiodiff.build.run import load_run
 from audiodiff.data import AudioError, write_audio
-from audiodiff.training import WorkdirError, read_config, read_metrics
+from audiodiff.training import WorkdirError, read_config, read_metrics, restore_params
+from audiodiff.training.replay import save_replay
 from audiodiff.training.state import init_state
 
 
@@ -217,3 +220,23 @@ def test_the_clips_to_watch_are_named_turned_down_and_never_nan(run, config, mon
     assert audio[:2] == ("audio", "samples/ah_B3_0") and picture[:2] == ("image", "samples/ah_B3_0")
     np.testing.assert_allclose(audio[2], loud[0] / 3)
     assert text == ("text", "samples/pluck_A2_1", "This clip is not finite.")
+
+
+def test_a_step_that_stopped_a_run_can_be_replayed(workdir, tmp_path):
+    folder = tmp_path / "stopped"
+    shutil.copytree(workdir, folder)
+    config = read_config(folder)
+    sets = make_data(config["data"])
+    batch = experiment._batches(config, sets, "train")[0]
+    params = jax.tree.map(jnp.asarray, restore_params(folder))
+    state = init_state(params, optax.sgd(0.1), {})
+    placed = {name: jnp.asarray(values) for name, values in batch.items()}
+    save_replay(folder, state, placed, step=2, seed=0)
+    assert "gradients: all finite" in replay(folder)
+    broken = dataclasses.replace(state, params=jax.tree.map(lambda x: x * jnp.nan, params))
+    save_replay(folder, broken, placed, step=3, seed=0)
+    lines = replay(folder)
+    assert any(line.startswith("parameters: not finite in ") for line in lines)
+    assert f"losses: {len(batch['draw'])} not finite" in lines
+    with pytest.raises(FloatingPointError, match="nan"):
+        replay(folder, where=True)

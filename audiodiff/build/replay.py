@@ -1,0 +1,27 @@
+"""Look again at a step that stopped a run."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+
+from audiodiff.build.model import Facts, make_judge, make_model
+from audiodiff.training import read_config
+from audiodiff.training.replay import load_replay, report
+
+
+def replay(workdir: str | os.PathLike[str], *, step: int | None = None, where: bool = False) -> list[str]:
+    """Say what is not finite in the step that stopped the run of a workdir (default: the last one kept).
+
+    With ``where`` the operation that first gives a NaN raises FloatingPointError where it stands in the code. Raises
+    FileNotFoundError where no step was kept.
+    """
+    folder = pathlib.Path(workdir).expanduser().resolve()
+    config = read_config(folder)
+    kept = load_replay(folder, step)
+    facts = Facts.load(folder)
+    objective = make_judge(config, facts) if config["task"] == "judge" else make_model(config, facts).objective
+    with jax.debug_nans(where):
+        return report(objective, kept)
