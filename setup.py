@@ -37,5 +37,10 @@ setup(
     packages=find_packages(include=["audiodiff", "audiodiff.*"]),
     package_data={"audiodiff": ["py.typed"]},
     install_requires=CORE,
-    extras_require={"oracle": ORACLE, "dev": DEV + ORACLE, "cuda": ["jax[cuda13]>=0.10,<0.13"]},
+    extras_require={
+        "oracle": ORACLE,
+        "dev": DEV + ORACLE,
+        "wandb": ["wandb>=0.19"],
+        "cuda": ["jax[cuda13]>=0.10,<0.13"],
+    },
 )

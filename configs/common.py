@@ -108,6 +108,8 @@ def optimiser() -> ConfigDict:
             "clip_norm": 1.0,
             "b1": 0.9,
             "b2": 0.99,
+            # Paths of parameters that stay as they are, as "network/encoder*".
+            "frozen": (),
         }
     )
 
@@ -134,6 +136,8 @@ def training() -> ConfigDict:
             "held_out_clips": 64,
             "watch_clips": 4,
             "num_threads": 1,
+            # Weights & Biases beside the event files: "", "offline" or "online".
+            "wandb": "",
         }
     )
 

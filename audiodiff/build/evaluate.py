@@ -17,7 +17,7 @@ from audiodiff.build.run import Run, load_judge, load_run
 from audiodiff.build.samples import SAMPLES_FILE
 from audiodiff.evaluation.examine import examine
 from audiodiff.evaluation.judge import Judge
-from audiodiff.evaluation.pictures import loss_by_level, loss_curves
+from audiodiff.evaluation.pictures import Picture, loss_by_level, loss_curves
 from audiodiff.evaluation.report import AudioPair, FigureRow, Plot, Report, write_report
 from audiodiff.evaluation.score import Clips, score
 from audiodiff.metrics.intervals import Figure
@@ -207,16 +207,21 @@ def _plots(workdir: pathlib.Path) -> list[Plot]:
     if whole:
         picture = loss_curves(whole)
         plots.append(Plot("Loss", picture.png, "Training and held-out loss by step, the held-out one on fixed noise."))
-    levels = sorted({name for line in lines for name in line if name.startswith("held_out/noise/")}, key=_lower_edge)
-    if levels:
-        held_out = [line for line in lines if levels[0] in line]
-        # A level that could not be measured is null in the file and a gap in the curve.
-        values = [[np.nan if line.get(name) is None else line[name] for name in levels] for line in held_out]
-        picture = loss_by_level(
-            [line["step"] for line in held_out], np.array(values), [name.rsplit("/", 1)[1] for name in levels]
-        )
-        plots.append(Plot("Held-out loss by noise level", picture.png, "By sigma over the data's own scale."))
+    if by_level := held_out_by_level(lines):
+        plots.append(Plot("Held-out loss by noise level", by_level.png, "By sigma over the data's own scale."))
     return plots
+
+
+def held_out_by_level(lines: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """Draw the held-out loss of each noise level over the steps of a run's lines; None where there is none."""
+    levels = sorted({name for line in lines for name in line if name.startswith("held_out/noise/")}, key=_lower_edge)
+    if not levels:
+        return None
+    held_out = [line for line in lines if levels[0] in line]
+    # A level that could not be measured is null in the file and a gap in the curve.
+    values = [[np.nan if line.get(name) is None else line[name] for name in levels] for line in held_out]
+    names = [name.rsplit("/", 1)[1] for name in levels]
+    return loss_by_level([line["step"] for line in held_out], np.array(values), names)
 
 
 def _lower_edge(name: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ from audiodiff.build.sampler import check_guidance, make_sampler
 from audiodiff.networks.functional import Functional
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.training import (
+    MAY_CHANGE,
+    MAY_CHANGE_WITHOUT_AN_END,
+    WITH_AN_END,
     Optimiser,
     PowerDecay,
     Result,
@@ -45,6 +48,7 @@ from audiodiff.training import (
     make_optimiser,
     prepare_workdir,
     read_config,
+    read_metrics,
     restore_params,
     train,
     whole,
@@ -126,8 +130,15 @@ def run_experiment(
             overfit_batch=overfit_batch,
             samples_per_second=facts.rate_hz * facts.channels,
             profile_steps=profile_steps,
+            wandb=settings["wandb"],
             config=config,
+            may_change=_may_change(config),
         )
+
+
+def _may_change(config: Mapping[str, Any]) -> Collection[str]:
+    """Return the keys of a config that may change between the starts of its run."""
+    return MAY_CHANGE if config["optimiser"]["schedule"] in WITH_AN_END else MAY_CHANGE_WITHOUT_AN_END
 
 
 def make_training_optimiser(config: Mapping[str, Any]) -> Optimiser:
@@ -217,7 +228,7 @@ def _claimed(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathl
     """
     with leader_first("config"):
         new = not (workdir.expanduser() / CONFIG_FILE).exists()
-        folder = prepare_workdir(workdir, config)
+        folder = prepare_workdir(workdir, config, may_change=_may_change(config))
     try:
         yield folder
     except BaseException:
@@ -254,7 +265,8 @@ def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: 
         check_guidance(settings["guidance"], model.objective.drop_probability)
     held_out = _held_out(config, sets, repeats=len(HELD_OUT_RATIOS))
     losses = HeldOut(model.objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
-    return model.objective, Hooks((losses, Samples(folder, config, model, _prompts(config, sets))))
+    watch = Samples(folder, config, model, _prompts(config, sets))
+    return model.objective, Hooks((losses, LossByLevel(folder), watch))
 
 
 def _judge(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
@@ -327,6 +339,20 @@ class HeldOut:
         key = prng.stream(0, "held out")
         figures = evaluate_loss(self.objective, averaged(state, self.ema), self.batches, key)
         writer.scalars(step, {f"held_out/{name}": value for name, value in figures.items()})
+
+
+@dataclass(frozen=True)
+class LossByLevel:
+    """Draw the held-out loss of each noise level up to now."""
+
+    workdir: pathlib.Path
+
+    def __call__(self, state: TrainState, step: int, writer: Writer) -> None:
+        from audiodiff.build.evaluate import held_out_by_level  # matplotlib is half a second of a start
+
+        writer.flush()
+        if picture := held_out_by_level(read_metrics(self.workdir)):
+            writer.image(step, "held_out/by_level", picture.pixels)
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,21 @@ from audiodiff.training.distributed import ConnectionRefused, connect, leader_fi
 from audiodiff.training.evaluate import evaluate_loss
 from audiodiff.training.interruption import Interrupted
 from audiodiff.training.loop import Batches, Result, train
-from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, Optimiser, make_optimiser
+from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, WITH_AN_END, Optimiser, make_optimiser
 from audiodiff.training.parallel import STRATEGIES, make_strategy, whole
 from audiodiff.training.posthoc import reconstruct
 from audiodiff.training.report import NonFiniteError
 from audiodiff.training.state import PowerDecay, TrainState, constant_decay
-from audiodiff.training.workdir import MAY_CHANGE, WorkdirError, prepare_workdir, read_config
+from audiodiff.training.workdir import MAY_CHANGE, MAY_CHANGE_WITHOUT_AN_END, WorkdirError, prepare_workdir, read_config
 from audiodiff.training.writers import Writer, read_metrics
 
 __all__ = [
     "MAY_CHANGE",
+    "MAY_CHANGE_WITHOUT_AN_END",
     "OPTIMISERS",
     "SCHEDULES",
     "STRATEGIES",
+    "WITH_AN_END",
     "Batches",
     "CheckpointError",
     "Checkpoints",

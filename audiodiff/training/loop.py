@@ -96,6 +96,7 @@ def train(
     overfit_batch: bool = False,
     samples_per_second: float = 0.0,
     profile_steps: tuple[int, int] | None = None,
+    wandb: str = "",
     config: Mapping[str, Any] | None = None,
     may_change: Collection[str] = MAY_CHANGE,
     progress: Progress | None = None,
@@ -106,7 +107,7 @@ def train(
     the end, for :func:`audiodiff.training.reconstruct`. ``params`` replaces the objective's own initial parameters;
     ``frozen`` reaches it as ``context.frozen``. ``evaluate`` is called every ``evaluate_every`` steps and at the end.
     ``overfit_batch`` trains on batch 0 alone. ``config`` is kept in the workdir and must not change but for
-    ``may_change``.
+    ``may_change``. ``wandb`` = "offline" or "online" writes to Weights & Biases too.
 
     After ``max_minutes`` the run saves and returns unfinished; on SIGTERM or SIGINT it saves and raises
     :class:`Interrupted`, a ``SystemExit`` of code 143 or 130; a finished run returns at once.
@@ -169,7 +170,7 @@ def train(
         del state  # the first step takes its memory
 
         feed = stack.enter_context(Prefetch(_draw(batches, start, total_steps, overfit_batch), plan.place_batch))
-        writer = stack.enter_context(Writer(folder, start=start, active=is_leader()))
+        writer = stack.enter_context(Writer(folder, start=start, active=is_leader(), wandb=wandb, config=config))
         trace = stack.enter_context(Trace(folder, profile_steps))
         programs = Programs(
             run_step, copies=plan.copies, microbatches=microbatches, samples_per_second=samples_per_second

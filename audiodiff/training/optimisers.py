@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import fnmatch
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ Schedule = Callable[[Array], Array]
 
 OPTIMISERS = ("adamw", "lion", "muon", "sgd")
 SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear")
+WITH_AN_END = ("cosine", "linear")
+"""The schedules that depend on the total number of steps."""
 
 
 class Optimiser(NamedTuple):
@@ -56,7 +59,7 @@ def make_schedule(
         raise ValueError(f"warmup_steps={warmup_steps} must be 0 or more")
     if not 0 <= end_factor <= 1:
         raise ValueError(f"end_factor={end_factor} must lie in [0, 1]: it is a fraction of the learning rate")
-    finite = schedule in ("cosine", "linear")
+    finite = schedule in WITH_AN_END
     if finite and (total_steps is None or total_steps <= warmup_steps):
         raise ValueError(
             f"schedule={schedule!r} needs total_steps above warmup_steps={warmup_steps}, not {total_steps}"
@@ -98,12 +101,14 @@ def make_optimiser(
     b1: float = 0.9,
     b2: float = 0.99,
     eps: float = 1e-8,
+    frozen: Sequence[str] = (),
 ) -> Optimiser:
     """Return the optimiser ``name`` under a schedule: clip by global norm, precondition, decay kernels, scale.
 
     ``adamw`` (arXiv:1711.05101), ``lion`` (arXiv:2302.06675), ``muon`` (Jordan 2024: kernels are orthogonalised
     with momentum b1, the rest goes through AdamW; updates are scaled to AdamW's size so that one learning rate
     serves both) or ``sgd`` (with momentum b1). Weight decay is decoupled and spares biases, gains and scalars.
+    Parameters whose path matches one of ``frozen`` (as "network/encoder*", * for anything) stay as they are.
     """
     if name not in OPTIMISERS:
         nearest = difflib.get_close_matches(str(name), OPTIMISERS, n=len(OPTIMISERS), cutoff=0.0)
@@ -144,7 +149,30 @@ def make_optimiser(
     transform = make[name]()
     if clip_norm is not None:
         transform = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
-    return Optimiser(transform, rate)
+    return Optimiser(freeze(transform, frozen) if frozen else transform, rate)
+
+
+def freeze(transform: optax.GradientTransformation, patterns: Sequence[str]) -> optax.GradientTransformation:
+    """Let a transform see and change only the parameters whose path matches none of the patterns.
+
+    Raises ValueError, when the state is made, for a pattern that matches nothing, or where nothing is left to train.
+    """
+
+    def label(params: PyTree) -> PyTree:
+        def name(path: tuple) -> str:
+            return jax.tree_util.keystr(path, simple=True, separator="/")
+
+        names = [name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for pattern in patterns:
+            if not fnmatch.filter(names, pattern):
+                nearest = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
+                raise ValueError(f"frozen {pattern!r} matches no parameter; the nearest are {', '.join(nearest)}")
+        labels = {n: "frozen" if any(fnmatch.fnmatchcase(n, p) for p in patterns) else "trained" for n in names}
+        if "trained" not in labels.values():
+            raise ValueError(f"frozen {', '.join(patterns)} leaves no parameter to train: freeze fewer")
+        return jax.tree_util.tree_map_with_path(lambda path, _: labels[name(path)], params)
+
+    return optax.partition({"trained": transform, "frozen": optax.set_to_zero()}, label)
 
 
 def _kernel_axes(params: PyTree) -> PyTree:

@@ -44,11 +44,15 @@ MAY_CHANGE = (
     "max_minutes",
     "devices",
     "strategy",
+    "wandb",
     "fsdp",
     "num_threads",
     "data.root",
 )
 """The config keys, or ends of dotted keys, that may change between the starts of a run: cadences, paths, layout."""
+
+MAY_CHANGE_WITHOUT_AN_END = (*MAY_CHANGE, "total_steps")
+"""The same where the learning rate does not depend on the total number of steps: then a run may be made longer."""
 
 PACKAGES = ("audiodiff", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 

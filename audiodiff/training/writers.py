@@ -1,7 +1,8 @@
-"""Write what a run measures: one JSON object per line in `metrics.jsonl`, and TensorBoard events beside it."""
+"""Write what a run measures: one JSON object per line in `metrics.jsonl`, TensorBoard events, and W&B if asked."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -21,12 +22,24 @@ class Writer:
 
     Lines and events of steps at or past ``start`` are dropped: they will be written again. A figure that is
     not finite is ``null`` in ``metrics.jsonl`` and absent from TensorBoard. With ``active=False`` (every process but
-    the first) nothing is written.
+    the first) nothing is written. ``wandb`` = "offline" or "online" mirrors all of it to Weights & Biases, where a run
+    that goes on keeps its identity; ValueError for another mode, RuntimeError where the package is missing.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], *, start: int = 0, active: bool = True):
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        *,
+        start: int = 0,
+        active: bool = True,
+        wandb: str = "",
+        config: Mapping[str, Any] | None = None,
+    ):
+        if wandb not in ("", "offline", "online"):
+            raise ValueError(f"wandb={wandb!r} must be offline, online or empty")
         self._lines: Any = None
         self._events: Any = None
+        self._wandb: Any = None
         if not active:
             return
         from tensorboardX import SummaryWriter  # imported here: only runs need it
@@ -36,6 +49,8 @@ class Writer:
         self._lines = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
         # tensorboardX names files by the second: two starts within one would write into the same file.
         self._events = SummaryWriter(str(folder), purge_step=start, filename_suffix=f".{time.time_ns()}")
+        if wandb:
+            self._wandb = _start_wandb(folder, wandb, config)
 
     def __enter__(self) -> Writer:
         return self
@@ -52,9 +67,10 @@ class Writer:
         values = {name: float(value) for name, value in figures.items()}
         line = {"step": int(step)} | {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(json.dumps(line, allow_nan=False) + "\n")
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._events.add_scalar(name, value, step)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        for name, value in finite.items():
+            self._events.add_scalar(name, value, step)
+        self._mirror(step, finite)
 
     def audio(self, step: int, name: str, samples: np.ndarray, rate_hz: int) -> None:
         """Write one recording, [samples] or [samples, channels] in [-1, 1]; louder is an error, never clipped."""
@@ -67,6 +83,10 @@ class Writer:
             raise ValueError(f"audio {name!r} has peak {peak:.4g}: scale it into [-1, 1] first")
         if self._events is not None:
             self._events.add_audio(name, samples, step, sample_rate=int(rate_hz))
+        if self._wandb is not None:
+            import wandb
+
+            self._mirror(step, {name: wandb.Audio(samples, sample_rate=int(rate_hz))})
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Write one picture, uint8 [height, width, 3]."""
@@ -77,11 +97,21 @@ class Writer:
             )
         if self._events is not None:
             self._events.add_image(name, pixels, step, dataformats="HWC")
+        if self._wandb is not None:
+            import wandb
+
+            self._mirror(step, {name: wandb.Image(pixels)})
 
     def text(self, step: int, name: str, text: str) -> None:
         """Write one page of Markdown."""
         if self._events is not None:
             self._events.add_text(name, text, step)
+
+    def _mirror(self, step: int, values: Mapping[str, Any]) -> None:
+        if self._wandb is not None and values:
+            # The step is a figure like any other: an evaluation comes before the line of the step before it, and
+            # W&B's own count may not go back.
+            self._wandb.log({**values, "step": step})
 
     def flush(self) -> None:
         """Put everything on disk, so that no checkpoint is ever ahead of the metrics."""
@@ -96,6 +126,30 @@ class Writer:
             self._lines.close()
             self._events.close()
             self._lines = self._events = None
+        if self._wandb is not None:
+            self._wandb.finish()
+            self._wandb = None
+
+
+def _start_wandb(folder: pathlib.Path, mode: str, config: Mapping[str, Any] | None) -> Any:
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            'wandb is not installed: pip install "audiodiff[wandb]", or set training.wandb to ""'
+        ) from error
+    identity = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    run = wandb.init(
+        project="audiodiff",
+        name=folder.name,
+        id=identity,
+        resume="allow" if mode == "online" else None,
+        mode=mode,
+        dir=folder,
+        config=dict(config or {}),
+    )
+    run.define_metric("*", step_metric="step")
+    return run
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:

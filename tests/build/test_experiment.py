@@ -240,3 +240,20 @@ def test_a_step_that_stopped_a_run_can_be_replayed(workdir, tmp_path):
     assert f"losses: {len(batch['draw'])} not finite" in lines
     with pytest.raises(FloatingPointError, match="nan"):
         replay(folder, where=True)
+
+
+def test_a_run_may_be_made_longer_where_its_learning_rate_has_no_end(config, tmp_path):
+    """Two steps and one more, the same as three at once, for a schedule that does not know how many there will be."""
+    config["optimiser"]["schedule"] = "constant"
+    for steps in (2, 3):
+        config["training"]["total_steps"] = steps
+        assert run_experiment(config, tmp_path / "run").step == steps
+    config["optimiser"]["schedule"] = "cosine"
+    with pytest.raises(WorkdirError, match="optimiser.schedule"):
+        run_experiment(config, tmp_path / "run")
+
+
+def test_a_run_with_an_end_is_not_made_longer(workdir, config):
+    config["training"]["total_steps"] = 3
+    with pytest.raises(WorkdirError, match="training.total_steps: 2 -> 3"):
+        run_experiment(config, workdir)

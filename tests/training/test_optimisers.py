@@ -108,3 +108,34 @@ def test_gradients_are_clipped_to_the_norm():
 def test_bad_values_are_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         make_optimiser(**({"name": "adamw", "learning_rate": 0.1} | arguments))
+
+
+PARAMS = {"encoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones((2, 2))}}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_frozen_parameters_stay_and_do_not_count_for_the_clipped_norm(name):
+    """The others move as if the frozen ones did not exist, whatever gradient and weight decay these have."""
+    options = {"learning_rate": 0.1, "weight_decay": 0.1, "clip_norm": 1.0}
+    gradients = jax.tree.map(lambda p: jnp.full_like(p, 3.0), PARAMS)
+
+    def update(transform, params, gradients):
+        return transform.update(gradients, transform.init(params), params)[0]
+
+    moved = update(make_optimiser(name, frozen=("encoder/*",), **options).transform, PARAMS, gradients)
+    alone = update(make_optimiser(name, **options).transform, {"head": PARAMS["head"]}, {"head": gradients["head"]})
+    assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(moved["encoder"]))
+    np.testing.assert_allclose(moved["head"]["kernel"], alone["head"]["kernel"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "words"),
+    [
+        (("encodr/*",), r"frozen 'encodr/\*' matches no parameter; the nearest are encoder/"),
+        (("*",), r"frozen \* leaves no parameter to train"),
+    ],
+)
+def test_what_cannot_be_frozen_is_told(patterns, words):
+    transform = make_optimiser("adamw", learning_rate=0.1, frozen=patterns).transform
+    with pytest.raises(ValueError, match=words):
+        transform.init(PARAMS)

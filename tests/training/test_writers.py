@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
+import types
 import wave
 
 import numpy as np
@@ -66,6 +68,60 @@ def test_tensorboard_reads_back_scalars_audio_and_images(tmp_path, monkeypatch):
     assert (picture.height, picture.width) == (4, 6)
     image = pytest.importorskip("PIL.Image").open(io.BytesIO(picture.encoded_image_string))
     np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
+
+
+class FakeRun:
+    """Stand in for a W&B run: remember what it is told."""
+
+    def __init__(self, **options):
+        self.options, self.logged, self.metrics, self.ended = options, [], [], False
+
+    def define_metric(self, *names, **options):
+        self.metrics.append((names, options))
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.ended = True
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    fake = types.ModuleType("wandb")
+    fake.runs = []
+    fake.init = lambda **options: fake.runs.append(FakeRun(**options)) or fake.runs[-1]
+    fake.Audio = lambda samples, sample_rate: ("audio", samples.shape, sample_rate)
+    fake.Image = lambda pixels: ("image", pixels.shape)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake
+
+
+def test_weights_and_biases_gets_all_of_it_under_steps_that_may_go_back(tmp_path, wandb):
+    for start in (0, 4):
+        with Writer(tmp_path, start=start, wandb="offline", config={"seed": 1}) as writer:
+            writer.scalars(5, {"held_out/loss": 2.0})
+            writer.scalars(4, {"train/loss": 1.0, "train/none": float("nan")})
+            writer.audio(5, "sample", np.zeros(400), 8000)
+            writer.image(5, "picture", np.zeros((4, 6, 3), np.uint8))
+    first, second = wandb.runs
+    assert first.options["mode"] == "offline" and first.options["config"] == {"seed": 1}
+    assert first.options["id"] == second.options["id"]  # a run that goes on is the same run
+    assert first.metrics == [(("*",), {"step_metric": "step"})] and first.ended
+    assert first.logged == [
+        {"held_out/loss": 2.0, "step": 5},
+        {"train/loss": 1.0, "step": 4},
+        {"sample": ("audio", (400, 1), 8000), "step": 5},
+        {"picture": ("image", (4, 6, 3)), "step": 5},
+    ]
+
+
+def test_weights_and_biases_are_asked_for_rightly(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="wandb='cloud' must be offline, online or empty"):
+        Writer(tmp_path, wandb="cloud")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(RuntimeError, match="wandb is not installed: pip install"):
+        Writer(tmp_path, wandb="offline")
 
 
 def test_an_inactive_writer_writes_nothing(tmp_path):
