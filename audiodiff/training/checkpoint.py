@@ -1,15 +1,20 @@
 """Save and restore training states; only this module and `posthoc` know Orbax.
 
 Layout: ``WORKDIR/checkpoints/<step>/{state,meta}``, written in the background and complete once the step's folder has
-its final name. A checkpoint that cannot be read is moved to ``WORKDIR/damaged/``, never deleted.
+its final name. Beside them ``sums.json`` holds a checksum of each file, because neither Orbax nor TensorStore notices
+when bytes of an array have changed. A checkpoint that cannot be read is moved to ``WORKDIR/damaged/``, never deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+import zlib
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -23,9 +28,20 @@ from audiodiff.types import PyTree
 FORMAT = 1
 """The version of what a checkpoint holds. A newer one than this is refused."""
 
+SUMS_FILE = "sums.json"
+"""The CRC-32 of each file of a checkpoint, by its path; checkpoints of before have none."""
+
 logger = logging.getLogger(__name__)
-# Orbax reports each stage of each save at INFO; its warnings and errors still pass.
-logging.getLogger("absl").addFilter(lambda record: record.levelno > logging.INFO or "orbax" not in record.pathname)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Drop what Orbax reports of each stage of a save, and the tracebacks of its threads, which it raises as well."""
+    return "orbax" not in record.pathname or (record.levelno > logging.INFO and not record.exc_info)
+
+
+logging.getLogger("absl").addFilter(_worth_telling)
+# Where one of its writes has failed, Orbax abandons the others: asyncio tells of each, after the error was told of.
+logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 class CheckpointError(RuntimeError):
@@ -48,10 +64,16 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike[str], *, keep: int = 2, keep_every: int | None = None):
         self.workdir = pathlib.Path(workdir).resolve()  # Orbax fails on relative paths, in a background thread
+        self._saving: int | None = None
         self._manager = ocp.CheckpointManager(
             _folder(self.workdir),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, keep_period=keep_every, create=True, cleanup_tmp_directories=True
+                max_to_keep=keep,
+                keep_period=keep_every,
+                create=True,
+                cleanup_tmp_directories=True,
+                # called when all is written but the final name, so no whole checkpoint is ever without its sums
+                async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_sums),
             ),
             item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
         )
@@ -63,7 +85,7 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._manager.wait_until_finished()
+            self.wait()
         finally:
             self._manager.close()
 
@@ -79,7 +101,11 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({**(meta or {}), "format": FORMAT})
         )
-        if not self._manager.save(step, args=arguments):
+        self.wait()
+        self._saving = step
+        with self._explained():
+            started = self._manager.save(step, args=arguments)
+        if not started:
             raise CheckpointError(
                 f"the state of step {step} was not saved in {_folder(self.workdir)}: step "
                 f"{self._manager.latest_step()} is there already; move the newer checkpoints away"
@@ -87,7 +113,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Return when the save in flight, if any, is on disk."""
-        self._manager.wait_until_finished()
+        with self._explained():
+            self._manager.wait_until_finished()
 
     def restore(self, template: TrainState) -> Restored | None:
         """Restore the newest readable checkpoint onto the template's shardings; None where there is none at all.
@@ -122,10 +149,35 @@ class Checkpoints:
 
     def _restore(self, step: int, template: TrainState) -> Restored:
         folder = _folder(self.workdir) / str(step)
+        _check_sums(folder)
         meta, saved = _describe(folder)
         _check_same(template, saved, folder)
         state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))).state
         return Restored(state, step, meta)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in one sentence what Orbax and TensorStore say in pages when a save fails."""
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:  # many kinds, most of them without an errno
+            code = getattr(error, "errno", None) or next(iter(re.findall(r"os_error_code='(\d+)'", str(error))), None)
+            raise CheckpointError(
+                f"could not save the state of step {self._saving} in {_folder(self.workdir)}: "
+                f"{os.strerror(int(code)) if code else _brief(error)}; what was saved before it is whole: mend this, "
+                "then rerun the same command to go on"
+            ) from error
+
+    def _write_sums(self) -> None:
+        """Write the checksums of the save in flight into its folder, which has its temporary name still."""
+        if jax.process_index() != 0:
+            return
+        (folder,) = _folder(self.workdir).glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        files = sorted(path for item in ("state", "meta") for path in (folder / item).rglob("*") if path.is_file())
+        sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+        (folder / SUMS_FILE).write_text(json.dumps(sums, indent=2), encoding="utf-8")
 
     def _set_aside(self, step: int) -> pathlib.Path:
         target = self.workdir / "damaged" / str(step)
@@ -173,6 +225,7 @@ def restore_params(
     if not folder.is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint of step {step}: the newest is of step {newest}")
     try:
+        _check_sums(folder)
         _, saved = _describe(folder)
         if ema is not None and ema not in saved["ema"]:
             held = ", ".join(saved["ema"]) or "none"
@@ -206,6 +259,23 @@ def _where_to(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _folder(workdir: pathlib.Path) -> pathlib.Path:
     return workdir / "checkpoints"
+
+
+def _checksum(path: pathlib.Path) -> int:
+    checksum = 0
+    with open(path, "rb") as file:
+        while part := file.read(2**22):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+def _check_sums(folder: pathlib.Path) -> None:
+    """Raise an error that names the first file that is not as it was written."""
+    path = folder / SUMS_FILE
+    sums = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, checksum in sums.items():
+        if _checksum(folder / name) != checksum:
+            raise OSError(f"{name} is not as it was written")
 
 
 def _describe(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:

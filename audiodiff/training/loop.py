@@ -38,7 +38,14 @@ from audiodiff.training.report import Clock, NonFiniteError, OnMeasurements, Rep
 from audiodiff.training.state import Decay, PowerDecay, TrainState, init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
 from audiodiff.training.summary import matmul_rate, parameter_table, quantity
-from audiodiff.training.workdir import MAY_CHANGE, exclusive, prepare_workdir, record_start, write_json
+from audiodiff.training.workdir import (
+    MAY_CHANGE,
+    exclusive,
+    full_disk_told,
+    prepare_workdir,
+    record_start,
+    write_json,
+)
 from audiodiff.training.writers import Writer
 from audiodiff.types import Array, Objective, PyTree
 
@@ -137,6 +144,7 @@ def train(
     identity = {"seed": seed, "global_batch_size": batches.global_batch_size}
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(full_disk_told(folder))
         stop = stack.enter_context(Stop(max_minutes))
         if is_leader():
             stack.enter_context(exclusive(folder))
@@ -155,6 +163,7 @@ def train(
         )
         progress.say(f"parameters\n{parameter_table(state.params)}")
         if is_leader():
+            (folder / FINISHED_FILE).unlink(missing_ok=True)  # a finished run goes on where its end was damaged
             record_start(folder, start)
 
         constants = plan.place_constants(Constants(as_pytree(objective), prng.stream(seed, "train"), frozen))

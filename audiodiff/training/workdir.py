@@ -11,6 +11,7 @@ A run folder::
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -93,8 +94,22 @@ def prepare_workdir(
                 "take these values back, or choose another --workdir"
             )
     if new != stored:
-        write_json(folder / CONFIG_FILE, {"format": FORMAT, "hash": config_hash(new), "config": new})
+        with full_disk_told(folder):
+            write_json(folder / CONFIG_FILE, {"format": FORMAT, "hash": config_hash(new), "config": new})
     return folder
+
+
+@contextlib.contextmanager
+def full_disk_told(workdir: pathlib.Path) -> Iterator[None]:
+    """Say of a full disk where it is and what to do: the error of a write names neither."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise WorkdirError(
+            f"cannot write in {workdir}: {os.strerror(error.errno)}; make room, then rerun the same command to go on"
+        ) from error
 
 
 @contextlib.contextmanager

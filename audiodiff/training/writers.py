@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -15,6 +16,55 @@ from typing import Any
 import numpy as np
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class _Events:
+    """Write TensorBoard events of a run that goes on at step ``start``, at once.
+
+    tensorboardX's own SummaryWriter leaves that to a thread. A full disk ends the thread, and then whoever hands over
+    a few events more waits for ever.
+    """
+
+    def __init__(self, folder: pathlib.Path, start: int):
+        from tensorboardX.event_file_writer import EventsWriter  # imported here: only runs need it
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        # Files are named by the second: two starts within one would write into the same file.
+        self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        # What an earlier start wrote of the steps from here on is dropped.
+        self._add(start, file_version="brain.Event:2")
+        self._add(start, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        from tensorboardX import summary
+
+        self._add(step, summary=summary.scalar(name, value))
+
+    def add_audio(self, name: str, samples: np.ndarray, step: int, sample_rate: int) -> None:
+        from tensorboardX import summary
+
+        self._add(step, summary=summary.audio(name, samples, sample_rate=sample_rate))
+
+    def add_image(self, name: str, pixels: np.ndarray, step: int, dataformats: str) -> None:
+        from tensorboardX import summary
+
+        self._add(step, summary=summary.image(name, pixels, dataformats=dataformats))
+
+    def add_text(self, name: str, text: str, step: int) -> None:
+        from tensorboardX import summary
+
+        self._add(step, summary=summary.text(name, text))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._file.write_event(Event(wall_time=time.time(), step=int(step), **content))
 
 
 class Writer:
@@ -42,13 +92,10 @@ class Writer:
         self._wandb: Any = None
         if not active:
             return
-        from tensorboardX import SummaryWriter  # imported here: only runs need it
-
         folder = pathlib.Path(workdir).resolve()
         drop_lines(folder / METRICS_FILE, start)
         self._lines = open(folder / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
-        # tensorboardX names files by the second: two starts within one would write into the same file.
-        self._events = SummaryWriter(str(folder), purge_step=start, filename_suffix=f".{time.time_ns()}")
+        self._events = _Events(folder, start)
         if wandb:
             self._wandb = _start_wandb(folder, wandb, config)
 
@@ -122,9 +169,10 @@ class Writer:
 
     def close(self) -> None:
         if self._lines is not None:
-            self.flush()
-            self._lines.close()
-            self._events.close()
+            with contextlib.ExitStack() as stack:  # each is closed, whatever another raises
+                stack.callback(self._events.close)
+                stack.callback(self._lines.close)
+                stack.callback(self.flush)
             self._lines = self._events = None
         if self._wandb is not None:
             self._wandb.finish()

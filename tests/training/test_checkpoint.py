@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from linear_regression import assert_same
 
-from audiodiff.training.checkpoint import CheckpointError, Checkpoints, latest_step, restore_params
+from audiodiff.training.checkpoint import SUMS_FILE, CheckpointError, Checkpoints, latest_step, restore_params
 from audiodiff.training.optimisers import make_optimiser
 from audiodiff.training.state import TrainState, constant_decay, init_state
 
@@ -122,6 +122,25 @@ def test_a_damaged_newest_checkpoint_falls_back_loudly_and_is_kept(tmp_path, dam
     assert_same(restore(tmp_path, make_state()).state, make_state(2.5))
 
 
+def test_a_bit_that_has_turned_is_noticed(tmp_path, caplog):
+    def state(step):  # random, so that it is not compressed to a few bytes in a checked file
+        key = jax.random.key(step)
+        return jax.tree.map(lambda x: jax.random.normal(key, x.shape).astype(x.dtype), make_state(width=500))
+
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step))
+    files = [path for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checkpoints/2 is damaged .* is not as it was written"):
+        restore_params(tmp_path)
+    assert_same(restore(tmp_path, make_state(width=500)).state, state(1))
+    assert "of step 2 is damaged" in caplog.text
+
+
 def test_a_run_whose_checkpoints_are_all_damaged_stops(tmp_path):
     save_all(tmp_path, 1, 2)
     for step in (1, 2):
@@ -153,6 +172,7 @@ def test_a_newer_format_is_refused(tmp_path):
     save_all(tmp_path, 1)
     (meta,) = [p for p in (tmp_path / "checkpoints" / "1" / "meta").iterdir() if p.read_bytes().startswith(b'{"')]
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 99}))
+    (tmp_path / "checkpoints" / "1" / SUMS_FILE).unlink()
     with pytest.raises(CheckpointError, match="format 99, newer than 1: update audiodiff"):
         restore(tmp_path, make_state())
     with pytest.raises(CheckpointError, match="format 99"):

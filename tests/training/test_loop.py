@@ -172,6 +172,20 @@ def test_a_damaged_newest_checkpoint_costs_steps_and_nothing_else(undisturbed, t
     assert "step 10 is damaged" in caplog.text and "step 5" in caplog.text
 
 
+def test_a_run_that_fell_back_behind_its_end_is_finished_when_it_is_evaluated_again(undisturbed, tmp_path):
+    run(tmp_path, evaluate=look, evaluate_every=4)
+    (tmp_path / "checkpoints" / "10" / "state" / "_METADATA").unlink()
+
+    def crash(state, step, writer):
+        if step == 10:
+            raise OSError
+        look(state, step, writer)
+
+    with pytest.raises(OSError):
+        run(tmp_path, evaluate=crash, evaluate_every=4)
+    assert_undisturbed(run(tmp_path, evaluate=look, evaluate_every=4), tmp_path, undisturbed)
+
+
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
 def test_a_run_goes_on_under_another_layout(undisturbed, tmp_path, strategy):
     run(tmp_path, 5)

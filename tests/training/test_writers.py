@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import sys
 import time
 import types
@@ -25,6 +26,19 @@ def test_lines_survive_and_a_restart_drops_what_comes_again(tmp_path):
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines] == [0, 1, 2, 3]
     assert lines[1]["train/loss"] == 0.5 and lines[3]["train/loss"] == 9.0
+
+
+def test_a_full_disk_is_an_error_and_not_an_endless_wait(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = Writer(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # files that cannot grow, as on a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            for step in range(1000):
+                writer.scalars(step, {f"train/{name}": 1.0 for name in "abcdefgh"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    writer.close()
 
 
 def test_a_figure_that_is_not_finite_is_null_and_the_line_stays_valid_json(tmp_path):
