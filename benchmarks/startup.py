@@ -18,6 +18,15 @@ from measure import ROOT, Reading, counted, median_ratio
 IMPORTS = "import jax, flax, optax, orbax.checkpoint, grain, soundfile, ml_collections; jax.devices()"
 
 
+def fsdd() -> pathlib.Path | None:
+    """Return the folder of FSDD, or say that there is none."""
+    data = os.environ.get("AUDIODIFF_DATA")
+    if not data or not (root := pathlib.Path(data).resolve() / "fsdd").is_dir():
+        print("AUDIODIFF_DATA names no folder with fsdd/: what needs it is not measured", file=sys.stderr)
+        return None
+    return root
+
+
 def first_step(cache: pathlib.Path, workdir: pathlib.Path, root: pathlib.Path) -> float:
     """Return the seconds from the start of a training script to its first step."""
     command = [sys.executable, "experiments/train.py", "--config=configs/digits_wave.py:cpu", f"--workdir={workdir}"]
@@ -47,9 +56,7 @@ def imports() -> float:
 
 def measure(rounds: int) -> list[Reading]:
     """Compare a cold start, warm starts and bare imports. Needs FSDD."""
-    data = os.environ.get("AUDIODIFF_DATA")
-    if not data or not (root := pathlib.Path(data).resolve() / "fsdd").is_dir():
-        print("startup: AUDIODIFF_DATA names no folder with fsdd/, so nothing was measured", file=sys.stderr)
+    if (root := fsdd()) is None:
         return []
     rounds = min(rounds, 3)
     with tempfile.TemporaryDirectory() as folder:

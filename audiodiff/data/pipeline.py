@@ -9,6 +9,7 @@ Where clips go by buckets of length, the order of an epoch is that of :func:`by_
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from audiodiff.data.randomness import generator
 from audiodiff.data.sources import AudioError, ConditionInfo, Item, Source
 
 Batch = dict[str, np.ndarray]
+logger = logging.getLogger(__name__)
+
 RESERVED = ("audio", "weight", "draw", "length", "gain_db", "index")
 """What every batch carries; no condition may take one of these names."""
 
@@ -284,7 +287,10 @@ class Batches:
     def _checked(self, batch: Batch, faults: list[Fault]) -> Batch:
         if faults and self._strict:
             raise AudioError(f"{faults[0]} (strict is set: unset it to skip such clips)")
-        self._faults.update({fault.index: fault for fault in faults})
+        for fault in faults:
+            if fault.index not in self._faults:
+                logger.warning("skipping a clip, here and wherever it comes: %s", fault)
+            self._faults[fault.index] = fault
         share = len(self._faults) / len(self.source)
         if share > self._max_bad_share:
             raise AudioError(

@@ -206,6 +206,27 @@ def test_a_bad_clip_keeps_its_place_with_weight_0_and_is_named(tmp_path):
     assert_equal(next(same), batch)
 
 
+def test_a_clip_that_vanishes_on_the_way_is_skipped_and_named_and_too_many_stop_the_run(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        write_audio(tmp_path / f"{index}" / "a.wav", rng.uniform(-0.5, 0.5, 300), 8_000)
+    source = ManifestSource(scan_folder(tmp_path), 8_000)
+    loader = Batches(source, Preparation(400), batch_size=10, seed=0, max_bad_share=0.1)
+    before = loader[0]
+    assert before["weight"].all()
+    (tmp_path / "3" / "a.wav").unlink()
+    after = loader[1]
+    gone = after["weight"] == 0
+    assert gone.sum() == 1 and "3" in str(source.describe(int(after["index"][gone][0])))
+    for _ in range(2):
+        loader[2]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and str(tmp_path / "3" / "a.wav") in said[0] and "no such file" in said[0]
+    (tmp_path / "5" / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(AudioError, match="2 of 10 clips cannot be used, more than max_bad_share = 0.1"):
+        loader[3]
+
+
 def test_hosts_agree_on_bad_clips_too(tmp_path):
     source = InMemory(folder_with_bad_clips(tmp_path))
     rest = {"batch_size": 10, "seed": 0, "max_bad_share": 0.2}
