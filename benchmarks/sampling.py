@@ -6,7 +6,7 @@ The network is that of the digits' config, with labels as conditions, on 8 clips
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,14 +30,34 @@ EVALUATIONS = {"euler": STEPS, "heun": 2 * STEPS - 1, "dpmpp_2m": STEPS, "dpmpp_
 CONDITIONS = {"digit": jnp.arange(CLIPS), "speaker": jnp.arange(CLIPS) % 6}
 
 
-def digits_model() -> tuple[Model, PyTree, dict[str, Any]]:
-    """Return the digits' model, weights drawn anew, and its config."""
-    config = plain(digits_wave.get_config("cpu"))
+def digits_model(arg: str = "cpu") -> tuple[Model, PyTree, dict[str, Any]]:
+    """Return the digits' model of that size, weights drawn anew, and its config."""
+    config = plain(digits_wave.get_config(arg))
     labels = {"digit": 10, "speaker": 6}
     infos = {n: ConditionInfo("label", tuple(str(i) for i in range(size))) for n, size in labels.items()}
     model = make_model(config, Facts(RATE_HZ, 1, SAMPLES, 0.1, 0.0, infos, ""))
     batch = {"audio": jnp.zeros((CLIPS, SAMPLES)), **CONDITIONS}
     return model, model.objective.init(jax.random.key(0), batch), config
+
+
+def sampler_of(
+    model: Model,
+    params: PyTree,
+    config: Mapping[str, Any],
+    *,
+    clips: int,
+    steps: int,
+    name: str = "",
+    scale: float = 2.0,
+) -> Callable[[], Array]:
+    """Return a whole sampler, prior noise to audio, of the config or the one named; guided unless ``scale`` is 1."""
+    grid = make_grid(config["sampler"]["grid"], model.process, model.facts.sigma_data, steps)
+    keys = jax.random.split(jax.random.key(0), clips)
+    conditions = {"digit": jnp.arange(clips) % 10, "speaker": jnp.arange(clips) % 6}
+    guidance = {"scale": scale, "sigma_low": 0.0, "sigma_high": jnp.inf, "rescale": 0.0}
+    sampler = make_sampler({"name": name or config["sampler"]["name"]})
+    options = {"sampler": sampler, "length_samples": SAMPLES, "guided": scale != 1.0}
+    return lambda: generate(model.objective, params, keys, conditions, grid, guidance, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "evaluations"))
@@ -55,19 +75,13 @@ def overhead(rounds: int) -> list[Reading]:
     """Compare whole samplers, prior noise to audio, with their network evaluations alone; and guidance with none."""
     model, params, config = digits_model()
     objective = model.objective
-    grid = make_grid(config["sampler"]["grid"], model.process, model.facts.sigma_data, STEPS)
-    keys = jax.random.split(jax.random.key(0), CLIPS)
     x = jnp.zeros((CLIPS, SAMPLES, 1))
-
-    def sampler(name: str, scale: float = 1.0) -> Callable[[], Array]:
-        guidance = {"scale": scale, "sigma_low": 0.0, "sigma_high": jnp.inf, "rescale": 0.0}
-        options = {"sampler": make_sampler({"name": name}), "length_samples": SAMPLES, "guided": scale != 1.0}
-        return lambda: generate(objective, params, keys, CONDITIONS, grid, guidance, **options)
+    sampler = functools.partial(sampler_of, model, params, config, clips=CLIPS, steps=STEPS)
 
     def alone(evaluations: int) -> Callable[[], Array]:
         return lambda: network_alone(objective, params, x, evaluations=evaluations)
 
-    runs = {name: sampler(name) for name in EVALUATIONS} | {"guided": sampler("dpmpp_2m", 2.0)}
+    runs = {name: sampler(name=name, scale=1.0) for name in EVALUATIONS} | {"guided": sampler(name="dpmpp_2m")}
     runs |= {f"{count} evaluations": alone(count) for count in sorted(set(EVALUATIONS.values()))}
     times = in_turn({name: functools.partial(seconds, run) for name, run in runs.items()}, rounds)
     readings = []
