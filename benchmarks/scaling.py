@@ -1,4 +1,4 @@
-"""How time and memory grow with length, batch and attention kind, as exponents of a fitted power law.
+"""How time and memory grow with length, batch and attention kind, as exponents; what ``remat`` saves and costs.
 
 Memory is what the compiled program of a gradient asks for beside its arguments, by its own analysis: exact, and the
 same on every run. Time is a forward and backward pass, taken in turn over the lengths.
@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import Reading, counted, fitted_exponent, in_turn, seconds
+from measure import Reading, counted, fitted_exponent, in_turn, median_ratio, seconds
 
 from audiodiff.networks.attention import Attention
 from audiodiff.networks.dilated_stack import DilatedStack
@@ -37,6 +37,11 @@ NETWORKS: dict[str, Any] = {
     "UNet1d, linear attention": UNET.clone(attention="linear"),
     "UNet1d, local attention": UNET.clone(attention="local", window=64),
 }
+REMAT: dict[str, tuple[Any, int, int]] = {
+    "UNet1d of 4 blocks a level": (UNET.clone(blocks=(4, 4, 4)), 8, 65_536),
+    "DilatedStack of 30 layers": (DilatedStack(), 2, 16_384),
+}
+"""Network, batch and samples, large enough that activations outweigh all else."""
 
 Program = Callable[..., Any]
 
@@ -73,6 +78,24 @@ def bounded(name: str, sizes: Sequence[int], costs: Sequence[float], bounds: tup
     return Reading(fitted_exponent(name, sizes, costs), at_least=least, at_most=most, more_is_better=False)
 
 
+def rematerialised(name: str, network: Any, batch: int, samples: int, rounds: int) -> list[Reading]:
+    """Compare memory and time of a gradient with ``remat`` to those without."""
+    plain, remat = (network_gradient(network.clone(remat=on), batch, samples) for on in (False, True))
+    saved = temporary_bytes(*remat) / temporary_bytes(*plain)
+    given = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), plain[1])
+    programs = {"plain": plain[0], "remat": remat[0]}
+    times = in_turn(
+        {of: functools.partial(seconds, functools.partial(programs[of], *given)) for of in programs}, rounds
+    )
+    note = f"gradient of {batch} x {samples:,}"
+    memory = counted(f"{name}: memory with remat to without", saved, "x", note)
+    time = median_ratio(f"{name}: time with remat to without", times["remat"], times["plain"], note)
+    return [
+        Reading(memory, "count", at_most=0.5, more_is_better=False),
+        Reading(time, at_most=1.35, more_is_better=False),
+    ]
+
+
 def measure(rounds: int) -> list[Reading]:
     """Fit all exponents."""
     readings = []
@@ -94,9 +117,6 @@ def measure(rounds: int) -> list[Reading]:
     batches = (1, 2, 4, 8)
     needed = [temporary_bytes(*network_gradient(UNET, batch, SAMPLES[0])) for batch in batches]
     readings.append(bounded("UNet1d: memory by batch", batches, needed, LINEAR))
-    deep = UNET.clone(blocks=(4, 4, 4))
-    plain, remat = (temporary_bytes(*network_gradient(n, 4, SAMPLES[0])) for n in (deep, deep.clone(remat=True)))
-    note = "XLA's CPU backend drops the barriers that keep what is computed again apart from what was computed"
-    figure = counted("UNet1d of 4 blocks a level: memory with remat to without", remat / plain, "x", note)
-    readings.append(Reading(figure, "count", more_is_better=False))
+    for name, (network, batch, samples) in REMAT.items():
+        readings += rematerialised(name, network, batch, samples, rounds)
     return readings

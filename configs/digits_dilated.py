@@ -31,6 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "kernel_size": 3,
             "causal": False,
             "embedding_features": 256,
+            "remat": False,
         }
     )
     config.objective.levels.mean = 0.0

@@ -41,6 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "blocks": (2, 2, 2, 2),
             "attention_heads": (0, 0, 8, 8),
             "embedding": 512,
+            "remat": False,
         }
     )
     config.objective.levels.mean = 0.0

@@ -188,7 +188,9 @@ def load(
         objective = make_judge(config, facts)
         classes = {name: judge_classes(facts, name) for name, _ in objective.heads}
         return Judge(objective, params, classes, facts.rate_hz, hash_weights(params))
-    return Run(folder, config, make_model(config, facts), params, step)
+    # Remat serves training alone, and would forbid the forward-mode derivatives of a likelihood.
+    network = {key: value for key, value in config["network"].items() if key != "remat"}
+    return Run(folder, config, make_model({**config, "network": network}, facts), params, step)
 
 
 def load_run(workdir: str | os.PathLike[str], **options: Any) -> Run:

@@ -22,6 +22,7 @@ from audiodiff.networks.layers import (
     conv_transpose1d,
     materialise,
     materialise_gradient,
+    rematerialise,
     zero_init,
 )
 from audiodiff.networks.receptive_field import ConvShape, cyclic_dilations, receptive_field
@@ -59,10 +60,10 @@ class FrameUpsampler(nn.Module):
 
 
 class DilatedLayer(nn.Module):
-    """Apply one gated residual layer: (x, vector, frames) -> (x', skip).
+    """Apply one gated residual layer: (x, skips, vector, frames) -> (x', skips').
 
     h = x + W_v vector;  z = sigmoid(W_g * h + V_g frames) tanh(W_f * h + V_f frames);
-    x' = (x + W_r z) / sqrt(2);  skip = W_s z, with * a dilated convolution.
+    x' = (x + W_r z) / sqrt(2);  skips' = skips + W_s z, with * a dilated convolution.
 
     Gate and filter are halves of one array, and so are residual and skip: twice the outputs make better products of
     every gradient.
@@ -75,7 +76,7 @@ class DilatedLayer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, vector: Array, frames: Array | None) -> tuple[Array, Array]:
+    def __call__(self, x: Array, skips: Array, vector: Array, frames: Array | None) -> tuple[Array, Array]:
         options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": he_normal()}
         h = x + Dense(self.channels, dtype=self.dtype, name="noise")(vector)[:, None]
         y = Conv1d(
@@ -86,7 +87,7 @@ class DilatedLayer(nn.Module):
         gate, filtered = jnp.split(y, 2, axis=-1)
         z = jax.nn.sigmoid(gate) * jnp.tanh(filtered)
         residual, skip = jnp.split(Dense(2 * self.channels, name="residual_skip", **options)(z), 2, axis=-1)
-        return (x + residual) / math.sqrt(2.0), skip
+        return (x + residual) / math.sqrt(2.0), skips + skip
 
 
 class DilatedStack(nn.Module):
@@ -97,7 +98,9 @@ class DilatedStack(nn.Module):
     the hop, through DiffWave's learned upsampling, else by linear interpolation. Set
     ``encode_noise=step_features`` to pass DiffWave's step number as the noise condition.
 
-    The layers are unrolled and not scanned, since each has its own dilation. Any length is legal.
+    The layers are unrolled and not scanned: each has its own dilation, and a scan over cycles compiles no sooner.
+    ``remat`` computes layers again in the backward pass instead of keeping their activations
+    (:func:`rematerialise`). Any length is legal.
 
     Raises:
       ValueError: for sizes that cannot be, or a condition of tokens, which this network has no attention to read.
@@ -113,6 +116,7 @@ class DilatedStack(nn.Module):
     upsample: tuple[int, ...] = ()
     embedding_features: int = 512
     encode_noise: Callable[[Array], Array] = level_features
+    remat: bool = False
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -158,15 +162,14 @@ class DilatedStack(nn.Module):
         if "global" in conditions:
             vector = vector + conditions["global"].astype(vector.dtype)
         h = jax.nn.relu(self.input(x))
-        skips = []
+        skips = jnp.zeros_like(h)
         for layer in self.layer:
             if frames is not None:
                 frames = materialise_gradient(frames)
-            h, skip = layer(h, vector, frames)
+            given = (h, skips, vector, frames)
+            h, skips = rematerialise(layer, *given) if self.remat else layer(*given)
             h = materialise(h)
-            skips.append(skip)
-        total = sum(skips[1:], skips[0]) / math.sqrt(self.residual_layers)
-        return self.output(jax.nn.relu(self.skip(total))).astype(jnp.float32)
+        return self.output(jax.nn.relu(self.skip(skips / math.sqrt(self.residual_layers)))).astype(jnp.float32)
 
     def init_all(self, x: Array, noise_condition: Array, conditions: Conditions) -> Array:
         """Run encode and the call, so that one init makes all parameters."""

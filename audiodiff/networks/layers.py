@@ -128,7 +128,56 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 def _branch(witness: Array, x: Array) -> Array:
     """Return x by the only branch that is ever taken, which the compiler cannot know."""
-    return lax.cond(witness.ravel()[0] > jnp.inf, jnp.negative, lambda x: x, x)
+    return lax.cond(_never(witness), jnp.negative, lambda x: x, x)
+
+
+def _never(*witnesses: Array) -> Array:
+    """Return False, which the compiler cannot know before it has computed every witness."""
+    return jnp.asarray(sum(witness.ravel()[0] for witness in witnesses)) > jnp.inf
+
+
+def rematerialise(module: nn.Module, *arguments: Any) -> Any:
+    """Return module(*arguments); of it the arguments alone are kept, and the backward pass computes the rest again.
+
+    ``module`` is a bound submodule of the caller. Its parameters and their names are those of a plain call.
+
+    ``nn.remat`` promises the same, but rests on ``optimization_barrier``, which XLA's CPU backend drops: it merges the
+    second computation with the first, and saves nothing. Nor is a branch in front of it enough, as in
+    :func:`materialise`: what can be computed from what is at hand is computed at once, and kept after all. So the
+    second computation waits for the cotangent, and the first for all of its arguments: on the CPU by a choice that
+    depends on them, elsewhere by ``optimization_barrier``. Figures are in docs/performance.md, of the CPU alone.
+
+    JAX refuses forward-mode derivatives of this (``jax.jvp``); without it a network takes the same parameters.
+    """
+    if module.is_initializing():
+        return module(*arguments)
+    alone, variables = module.unbind()
+
+    @jax.custom_vjp
+    def call(variables: Any, *arguments: Any) -> Any:
+        return alone.apply(variables, *arguments)
+
+    def forward(variables: Any, *arguments: Any) -> tuple[Any, Any]:
+        y = alone.apply(variables, *_await(arguments, arguments))
+        # A sum that is fused into whatever reads it would keep all that it sums up.
+        return jax.tree.map(materialise, y), (variables, arguments)
+
+    def backward(given: Any, cotangent: Any) -> Any:
+        variables, arguments = given
+        return jax.vjp(alone.apply, variables, *_await(cotangent, arguments))[1](cotangent)
+
+    call.defvjp(forward, backward)
+    return call(variables, *arguments)
+
+
+def _await(known: Any, arrays: Any) -> Any:
+    """Return the arrays, from which nothing is then computed before all of ``known`` is; see :func:`rematerialise`."""
+
+    def choose(known: Any, arrays: Any) -> Any:
+        never = _never(*jax.tree.leaves(known))
+        return jax.tree.map(lambda array: jnp.where(never, jnp.zeros_like(array), array), arrays)
+
+    return lax.platform_dependent(known, arrays, cpu=choose, default=lambda *both: lax.optimization_barrier(both)[1])
 
 
 class Dense(nn.Module):

@@ -24,7 +24,7 @@ from jax.nn.initializers import lecun_normal
 from audiodiff.networks.attention import Attention, Kind
 from audiodiff.networks.conditions import ConditionEncoder, ConditionSpec, resample_frames
 from audiodiff.networks.embeddings import NoiseEmbedding
-from audiodiff.networks.layers import Conv1d, Dense, FiLM, RMSNorm, zero_init
+from audiodiff.networks.layers import Conv1d, Dense, FiLM, RMSNorm, rematerialise, zero_init
 from audiodiff.types import Array, Conditions
 
 
@@ -156,8 +156,9 @@ class UNet1d(nn.Module):
     With ``long_level`` a second spectrum, of ``long_atoms`` over ``long_blocks`` of that level's blocks, enters there
     and its masked synthesis is added. It is to tell harmonics apart: N samples of window resolve 2 rate/N Hz, and a
     network that cannot resolve a pitch cannot be asked for it (docs/results/digits.md).
-    ``attention`` and ``window`` are :class:`Attention`'s. ``remat`` computes blocks again in the backward pass instead
-    of keeping their activations. Any length goes in, unless ``strict`` asks for multiples of ``multiple``.
+    ``attention`` and ``window`` are :class:`Attention`'s. ``remat`` computes blocks and attention again in the
+    backward pass instead of keeping their activations (:func:`rematerialise`). Any length goes in, unless ``strict``
+    asks for multiples of ``multiple``.
 
     Conditions: "global" is added to the noise embedding, which modulates every block (FiLM); "frames" are brought to
     the stem's rate and added to its output by a dense layer, which is what concatenating them to its input comes to;
@@ -366,19 +367,23 @@ class UNet1d(nn.Module):
         """Apply one residual block, then self-attention and cross-attention where the level attends."""
         features, heads = self.channels[level], self.attention_heads[level]
         name = f"{part}{level}_{index}"
-        block: Callable[..., Any] = nn.remat(ResidualBlock) if self.remat else ResidualBlock
-        x = block(features, self._dilation(index), dtype=self.dtype, name=name)(x, vector)
+        block = ResidualBlock(features, self._dilation(index), dtype=self.dtype, name=name)
+        x = self._apply(block, x, vector)
 
         def attend(role: str, context: Array | None, **options: Any) -> Array:
             normed = RMSNorm(dtype=self.dtype, name=f"{name}_{role}_norm")(x)
             options |= {"dtype": self.dtype, "output_init": zero_init, "name": f"{name}_{role}"}
-            return Attention(heads, features // heads, **options)(normed, context)
+            return self._apply(Attention(heads, features // heads, **options), normed, context)
 
         if heads:
             x = x + attend("attention", None, kind=self.attention, window=self.window, rotary=True)
             if tokens is not None:
                 x = x + attend("cross", tokens)
         return x
+
+    def _apply(self, module: nn.Module, *arguments: Any) -> Any:
+        """Call a module, so that its activations are kept, or under ``remat`` computed again."""
+        return rematerialise(module, *arguments) if self.remat else module(*arguments)
 
     def _dilation(self, index: int) -> int:
         """Return the dilation of a level's block of that index."""

@@ -31,7 +31,8 @@ def tiny(arg: str) -> dict[str, Any]:
         config.sampler.update({"name": "dpmpp_2m", "guidance": 1.5})
         # The network that is traced and compiled soonest; any does here.
         sizes = {"residual_layers": 2, "residual_channels": 8, "dilation_cycle": 2, "embedding_features": 16}
-        config.network = ConfigDict({"name": "dilated_stack", **sizes})
+        # With remat, which a loaded run must be without: else it had no likelihood.
+        config.network = ConfigDict({"name": "dilated_stack", "remat": True, **sizes})
     else:
         config.network.widths = (8,)
     return plain(config)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,11 @@ import pytest
 from flax import linen as nn
 
 from audiodiff.networks import layers
-from audiodiff.networks.layers import materialise, materialise_gradient
+from audiodiff.networks.conditions import ConditionSpec
+from audiodiff.networks.dilated_stack import DilatedStack
+from audiodiff.networks.functional import Functional
+from audiodiff.networks.layers import materialise, materialise_gradient, rematerialise
+from audiodiff.networks.unet1d import UNet1d
 
 RNG = np.random.default_rng(0)
 CASES = [  # kernel size, dilation, stride, causal, groups, time
@@ -183,3 +189,73 @@ def test_what_is_materialised_and_its_derivatives_are_unchanged(function):
     np.testing.assert_allclose(jax.jit(jax.grad(f))(y), [12.0, 3.0])
     np.testing.assert_allclose(jax.jvp(f, (y,), (t,))[1], 42.0)
     np.testing.assert_allclose(jax.jit(jax.hessian(f))(y), np.diag([12.0, -6.0]))
+
+
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compile in less time, to the same buffers."""
+FRAMES = ConditionSpec("mel", "frames", 4)
+DEEP = {
+    "UNet1d": UNet1d((4,), (8,), (2,), (1,), attention="linear", embedding=8, conditions=(FRAMES,)),
+    "DilatedStack": DilatedStack(8, 8, 4, embedding_features=8, conditions=(FRAMES,)),
+}
+
+
+@functools.cache
+def deep(name, remat):
+    """Return the compiled loss and gradient of a deep network, and its parameters' shapes."""
+    network, x, mel = Functional(DEEP[name].clone(remat=remat)), jnp.ones((2, 1024, 1)), {"mel": jnp.ones((2, 16, 4))}
+    params = jax.eval_shape(network.init, jax.random.key(0), x, mel)
+
+    def loss(params, x):
+        y = network(params, x, jnp.zeros(2), network.encode(params, mel))
+        return jnp.mean((y - 1) ** 2)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(params, x).compile(QUICK), params
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_a_network_that_rematerialises_has_the_same_parameters_outputs_and_gradients(name):
+    (plain, params), (remat, again) = deep(name, False), deep(name, True)
+    assert params == again
+    values = (jax.tree.map(lambda leaf: normal(*leaf.shape) / 3, params), normal(2, 1024, 1))
+    for e, a in zip(jax.tree.leaves(plain(*values)), jax.tree.leaves(remat(*values)), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5 * np.abs(e).max())
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what a compiled program needs is its backend's affair")
+@pytest.mark.parametrize("name", DEEP)
+def test_a_network_that_rematerialises_needs_less_than_half_the_memory(name, monkeypatch):
+    """And only while XLA can neither merge what is computed again with what was, nor compute it ahead."""
+
+    def temporary_bytes(compiled):
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    half = temporary_bytes(deep(name, False)[0]) / 2
+    assert temporary_bytes(deep(name, True)[0]) < half
+    monkeypatch.setattr(layers, "_await", lambda known, arrays: arrays)
+    assert temporary_bytes(deep.__wrapped__(name, True)[0]) > half  # else XLA has learnt better, and the wait can go
+
+
+@pytest.mark.parametrize("backend", ["this", "another"])
+def test_what_is_rematerialised_can_be_mapped_and_differentiated_twice_but_not_forward(backend, monkeypatch):
+    class Network(nn.Module):
+        remat: bool
+
+        @nn.compact
+        def __call__(self, x):
+            layer = layers.Dense(3, name="layer")
+            return jnp.tanh(rematerialise(layer, x) if self.remat else layer(x))
+
+    x = normal(2, 5, 4)
+    params, again = (Network(remat).init(jax.random.key(0), x) for remat in (False, True))
+    jax.tree.map(np.testing.assert_array_equal, params, again)
+    if backend == "another":
+        monkeypatch.setattr(layers.lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
+
+    def transformed(remat, transform):
+        return jax.jit(transform(lambda x: jnp.sum(Network(remat).apply(params, x) ** 2)))(x)
+
+    for transform in (jax.hessian, lambda f: jax.jacrev(jax.grad(f)), lambda f: jax.vmap(jax.grad(f))):
+        close(transformed(True, transform), transformed(False, transform))
+    with pytest.raises(TypeError, match="forward-mode"):
+        transformed(True, lambda f: lambda x: jax.jvp(f, (x,), (x,)))
