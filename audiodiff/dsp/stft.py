@@ -177,10 +177,10 @@ def power(spectrum: Array) -> Array:
 
 
 def magnitude(spectrum: Array, epsilon: float = 0.0) -> Array:
-    """Return sqrt(|X|^2 + epsilon), with gradient 0 (not NaN) where that is sqrt(0), as in silence."""
+    """Return sqrt(|X|^2 + epsilon), with gradient 0 (not NaN) where that is sqrt(0), as in silence; NaN stays NaN."""
     squared = power(spectrum) + epsilon
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    zero = squared <= 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
 def _pad(audio: Array, spec: StftSpec) -> Array:

@@ -247,3 +247,7 @@ def test_errors_name_value_limit_and_mend(call, message):
         return
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_magnitude_that_is_not_a_number_stays_none():
+    assert np.isnan(dsp.magnitude(jnp.array([jnp.nan + 0j]))).all()
