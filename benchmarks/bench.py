@@ -21,10 +21,11 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "experiments")]  # configs/, and the launch scripts' module command
 
-BENCHMARKS = ("ceilings", "networks", "mel", "sampling", "scaling", "startup", "loading", "devices")
-RECORD = ROOT / "benchmarks" / "results" / "cpu.json"
+BENCHMARKS = ("ceilings", "networks", "mel", "sampling", "scaling", "startup", "loading", "devices", "accelerator")
+RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+BEGIN_ACCELERATOR, END_ACCELERATOR = "<!-- accelerator: begin -->", "<!-- accelerator: end -->"
 RED, PLAIN = "\033[31m", "\033[0m"
 
 
@@ -72,10 +73,10 @@ def markdown(table: Iterable[list[str]], facts: Mapping[str, Any], command_line:
     return "\n".join(lines)
 
 
-def between(page: str, text: str) -> str:
+def between(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Put text between the page's two marks."""
-    head, rest = page.split(BEGIN)
-    return f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+    head, rest = page.split(begin)
+    return f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> None:
@@ -94,7 +95,9 @@ def main() -> None:
 
     from audiodiff.training.workdir import write_json
 
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"results": {}}
+    facts = environment()
+    path = RESULTS / f"{facts['backend']}.json"  # a record for each backend, and of it a table of its own
+    record = json.loads(path.read_text()) if path.exists() else {"results": {}}
     old = {name: [Reading.from_dict(one) for one in found] for name, found in record["results"].items()}
     recorded = {reading.name: reading.figure.value for found in old.values() for reading in found}
     new: dict[str, list[Reading]] = {}
@@ -105,12 +108,12 @@ def main() -> None:
             print(f"{row[0]:>9}  {row[1]}: {row[2]} {row[3]}  {row[4]}{fault}", flush=True)
     if arguments.record:
         merged = {name: new.get(name) or old.get(name, []) for name in BENCHMARKS}
-        facts = environment()
         plain = {name: [reading.to_dict() for reading in found] for name, found in merged.items()}
-        RECORD.parent.mkdir(exist_ok=True)
-        write_json(RECORD, {"environment": facts, "results": plain})
+        RESULTS.mkdir(exist_ok=True)
+        write_json(path, {"environment": facts, "results": plain})
         table = markdown(rows(merged, {}), facts, "python benchmarks/bench.py --record")
-        PAGE.write_text(between(PAGE.read_text(), table))
+        marks = (BEGIN, END) if facts["backend"] == "cpu" else (BEGIN_ACCELERATOR, END_ACCELERATOR)
+        PAGE.write_text(between(PAGE.read_text(), table, *marks))
     sys.exit(any(row[-1] for row in rows(new, recorded)))
 
 

@@ -173,8 +173,9 @@ def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
         f"mean {facts.mean:.3g}, standard deviation {facts.sigma_data:.3g} and {facts.length_samples} samples",
         flush=True,
     )
-    if isinstance(objective.network, Functional):
-        field = objective.network.network.receptive_field()
+    network = objective.network.network if isinstance(objective.network, Functional) else None
+    if hasattr(network, "receptive_field"):  # a network of one's own may leave it out
+        field = network.receptive_field()
         print(
             f"network     each sample hears {field} samples ({field / facts.rate_hz:.3g} s) by convolutions, "
             "more by attention where there is any",

@@ -41,7 +41,7 @@ def _worth_telling(record: logging.LogRecord) -> bool:
 
 logging.getLogger("absl").addFilter(_worth_telling)
 # Where one of its writes has failed, Orbax abandons the others: asyncio tells of each, after the error was told of.
-logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+logging.getLogger("asyncio").addFilter(lambda record: "exception was never retrieved" not in record.getMessage())
 
 
 class CheckpointError(RuntimeError):
@@ -87,7 +87,8 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            with self._explained():
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """Return the saved steps, oldest first."""

@@ -46,6 +46,7 @@ MAY_CHANGE = (
     "devices",
     "strategy",
     "wandb",
+    "remat",
     "fsdp",
     "num_threads",
     "data.root",
