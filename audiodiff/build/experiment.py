@@ -174,8 +174,8 @@ def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
         flush=True,
     )
     network = objective.network.network if isinstance(objective.network, Functional) else None
-    if hasattr(network, "receptive_field"):  # a network of one's own may leave it out
-        field = network.receptive_field()
+    if measure_field := getattr(network, "receptive_field", None):  # a network of one's own may have none
+        field = measure_field()
         print(
             f"network     each sample hears {field} samples ({field / facts.rate_hz:.3g} s) by convolutions, "
             "more by attention where there is any",

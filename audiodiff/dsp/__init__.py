@@ -8,6 +8,16 @@ the trace, arithmetic is at least float32, and float64 in gives float64 out::
 """
 
 from audiodiff.dsp.alignment import Alignment, dtw, euclidean_costs
+from audiodiff.dsp.auditory_scales import (
+    critical_bandwidth_hz,
+    erb_hz,
+    erb_rate_to_hz,
+    hz_to_bark,
+    hz_to_erb_rate,
+    threshold_in_quiet_db,
+    threshold_in_quiet_db_spl,
+)
+from audiodiff.dsp.autocorrelation import autocorrelation_pitch, normalised_autocorrelation
 from audiodiff.dsp.cepstra import dct, idct, lifter_weights, mfcc
 from audiodiff.dsp.distances import (
     MULTI_RESOLUTION_PRESETS,
@@ -27,6 +37,29 @@ from audiodiff.dsp.distances import (
 from audiodiff.dsp.filters import deemphasis, equalise, preemphasis
 from audiodiff.dsp.fourier import alias_frequency_hz, half_spectrum_energy, sinc_interpolate, time_frequency_spread
 from audiodiff.dsp.framing import fit_length, frame, overlap_add
+from audiodiff.dsp.loudness import (
+    CHANNEL_GAINS_5_0,
+    integrated_loudness_lkfs,
+    k_weight,
+    k_weighted_level_db,
+    k_weighting,
+    phon_to_sone,
+    sone_to_phon,
+    specific_loudness,
+    zwicker_loudness_sone,
+)
+from audiodiff.dsp.masking import (
+    MaskingSpec,
+    bark_power,
+    level_db_spl,
+    masked_distance,
+    masking_threshold_db_spl,
+    masking_weights,
+    noise_to_mask_db,
+    spreading_db,
+    temporal_masking_db_spl,
+    tonality,
+)
 from audiodiff.dsp.mel import (
     MEL_PRESETS,
     MelSpec,
@@ -39,7 +72,9 @@ from audiodiff.dsp.mel import (
     mel_spectrogram,
     mel_to_hz,
 )
+from audiodiff.dsp.nsim import nsim
 from audiodiff.dsp.pitch import yin
+from audiodiff.dsp.pyin import cumulative_mean_normalised_difference, pyin
 from audiodiff.dsp.resampling import resample
 from audiodiff.dsp.stft import STFT_PRESETS, StftSpec, frame_count, istft, magnitude, power, stft, with_sizes
 from audiodiff.dsp.windows import (
@@ -56,11 +91,13 @@ from audiodiff.dsp.windows import (
 )
 
 __all__ = [
+    "CHANNEL_GAINS_5_0",
     "MEL_PRESETS",
     "MULTI_RESOLUTION_PRESETS",
     "STFT_PRESETS",
     "WINDOWS",
     "Alignment",
+    "MaskingSpec",
     "MelSpec",
     "MultiResolutionSpec",
     "OverlapCheck",
@@ -69,16 +106,22 @@ __all__ = [
     "StftTerms",
     "alias_frequency_hz",
     "anti_wrap",
+    "autocorrelation_pitch",
     "band_log_spectral_distance",
+    "bark_power",
     "blackman",
     "cola",
     "complex_stft_distance",
     "compress",
+    "critical_bandwidth_hz",
+    "cumulative_mean_normalised_difference",
     "dct",
     "deemphasis",
     "differing_fields",
     "dtw",
     "equalise",
+    "erb_hz",
+    "erb_rate_to_hz",
     "euclidean_costs",
     "filterbank_rank",
     "fit_length",
@@ -88,13 +131,23 @@ __all__ = [
     "half_spectrum_energy",
     "hamming",
     "hann",
+    "hz_to_bark",
+    "hz_to_erb_rate",
     "hz_to_mel",
     "idct",
+    "integrated_loudness_lkfs",
     "istft",
+    "k_weight",
+    "k_weighted_level_db",
+    "k_weighting",
+    "level_db_spl",
     "lifter_weights",
     "log_mel",
     "log_spectral_distance",
     "magnitude",
+    "masked_distance",
+    "masking_threshold_db_spl",
+    "masking_weights",
     "mel_distance",
     "mel_filterbank",
     "mel_spectrogram",
@@ -102,18 +155,31 @@ __all__ = [
     "mfcc",
     "multi_resolution_stft_distance",
     "multi_resolution_stft_terms",
+    "noise_to_mask_db",
     "nola",
+    "normalised_autocorrelation",
+    "nsim",
     "overlap_add",
     "phase_errors",
+    "phon_to_sone",
     "power",
     "preemphasis",
+    "pyin",
     "rectangular",
     "resample",
     "sinc_interpolate",
+    "sone_to_phon",
+    "specific_loudness",
+    "spreading_db",
     "stft",
     "stft_phase_errors",
+    "temporal_masking_db_spl",
+    "threshold_in_quiet_db",
+    "threshold_in_quiet_db_spl",
     "time_frequency_spread",
+    "tonality",
     "window",
     "with_sizes",
     "yin",
+    "zwicker_loudness_sone",
 ]
