@@ -28,14 +28,14 @@ def matmul_rate(devices: int) -> tuple[float, str]:
     """Return the FLOP/s that ``devices`` can multiply matrices at, and where that is known from.
 
     Of known accelerators by their data sheet, so that the share of it is MFU (Chowdhery et al. 2022,
-    arXiv:2204.02311, appendix B); of others by float32 products of 2048 x 2048, the best of three. Virtual devices of
+    arXiv:2204.02311, appendix B); of others by float32 products of 1024 x 1024, the best of three. Virtual devices of
     a CPU share its cores: there it is the machine's.
     """
     device = jax.devices()[0]
     for kind in sorted(PEAK_FLOPS, key=len, reverse=True):
         if device.device_kind.startswith(kind):
             return devices * PEAK_FLOPS[kind], f"data sheet of {kind}, bfloat16"
-    size = 2048
+    size = 1024
     x = jax.device_put(jnp.ones((size, size), jnp.float32), jax.local_devices()[0])
     (x @ x).block_until_ready()
     seconds = []
