@@ -73,8 +73,8 @@ from audiodiff.dsp.mel import (
     mel_to_hz,
 )
 from audiodiff.dsp.nsim import nsim
-from audiodiff.dsp.pitch import yin
-from audiodiff.dsp.pyin import cumulative_mean_normalised_difference, pyin
+from audiodiff.dsp.pitch import cumulative_mean_normalised_difference, yin
+from audiodiff.dsp.pyin import pyin
 from audiodiff.dsp.resampling import resample
 from audiodiff.dsp.stft import STFT_PRESETS, StftSpec, frame_count, istft, magnitude, power, stft, with_sizes
 from audiodiff.dsp.windows import (

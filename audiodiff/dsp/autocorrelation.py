@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from audiodiff.dsp.framing import frame
-from audiodiff.dsp.pitch import _neighbours, _vertex
+from audiodiff.dsp.pitch import centred_frames, lag_range, neighbours, vertex
 from audiodiff.dsp.precision import at_least_float32
 from audiodiff.dsp.stft import power
 from audiodiff.dsp.windows import hann
@@ -20,22 +17,6 @@ from audiodiff.types import Array
 _FINE = 4
 # Peaks below this amplitude (-180 dB), or this share of the clip's largest sample, are the rounding of a silence.
 _SILENCE, _ROUNDING = 1e-9, 1e-5
-
-
-def lag_range(rate_hz: float, fmin_hz: float, fmax_hz: float) -> tuple[int, int]:
-    """Return the shortest and the longest period in whole samples, floor(rate / fmax) and ceil(rate / fmin).
-
-    Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails: a period of four samples is the shortest
-    that a parabola can place.
-    """
-    if not rate_hz > 0:
-        raise ValueError(f"rate_hz is {rate_hz}; it must be above 0, such as 16000")
-    if not 0 < fmin_hz < fmax_hz <= rate_hz / 4:
-        raise ValueError(
-            f"fmin_hz is {fmin_hz} and fmax_hz is {fmax_hz}; 0 < fmin_hz < fmax_hz <= {rate_hz / 4:g} "
-            "(a quarter of rate_hz, a period of four samples) must hold"
-        )
-    return math.floor(rate_hz / fmax_hz), math.ceil(rate_hz / fmin_hz)
 
 
 def normalised_autocorrelation(frames: ArrayLike, lags: int) -> Array:
@@ -112,14 +93,13 @@ def autocorrelation_pitch(
     largest = jnp.abs(x).max(axis=-1, keepdims=True)
     x = x - x.mean(axis=-1, keepdims=True)
     clip_peak = jnp.maximum(jnp.abs(x).max(axis=-1, keepdims=True), _ROUNDING * largest + _SILENCE)
-    half = frame_samples // 2
-    frames = frame(jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, frame_samples - half)]), frame_samples, hop_samples)
+    frames = centred_frames(x, frame_samples, hop_samples)
     peak = jnp.abs(frames).max(axis=-1)
 
     # One sample and one quarter beyond either end, so that a maximum at an end has its neighbours.
     r = normalised_autocorrelation(frames, longest + 2)[..., _FINE * shortest - 1 : _FINE * longest + 2]
-    left, middle, right = _neighbours(r)
-    side, above = _vertex(-r)
+    left, middle, right = neighbours(r)
+    side, above = vertex(-r)
     lag = (_FINE * shortest + jnp.arange(middle.shape[-1]) + side) / _FINE
     height = jnp.where((middle > left) & (middle >= right) & (middle > 0), jnp.clip(middle + above, 0, 1), -jnp.inf)
     voiced = height - octave_cost * jnp.log2(lag * (fmin_hz / rate_hz))

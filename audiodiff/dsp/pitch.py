@@ -40,35 +40,14 @@ def yin(
 
     Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails or a frame is shorter than two periods.
     """
-    if rate_hz <= 0:
-        raise ValueError(f"rate_hz is {rate_hz}; it must be above 0, such as 16000")
-    if not 0 < fmin_hz < fmax_hz <= rate_hz / 4:
-        raise ValueError(
-            f"fmin_hz is {fmin_hz} and fmax_hz is {fmax_hz}; 0 < fmin_hz < fmax_hz <= {rate_hz / 4:g} "
-            "(a quarter of rate_hz, a period of four samples) must hold"
-        )
-    shortest, longest = math.floor(rate_hz / fmax_hz), math.ceil(rate_hz / fmin_hz)
-    lags = longest + 2  # one beyond the longest, for the parabola
-    if frame_samples < 2 * lags:
-        raise ValueError(
-            f"frame_samples is {frame_samples}, shorter than two periods of fmin_hz {fmin_hz}; "
-            f"take at least {2 * lags}, or raise fmin_hz"
-        )
-    x = at_least_float32(audio)
-    half = frame_samples // 2
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, frame_samples - half)])
-    d, energy = _difference(frame(x, frame_samples, hop_samples), lags)
+    shortest, lags = two_periods(rate_hz, fmin_hz, fmax_hz, frame_samples)
+    d, energy = _difference(centred_frames(at_least_float32(audio), frame_samples, hop_samples), lags)
+    normalised = _normalise(d, energy)
 
-    # Noise of the size of rounding is added above and below, so that a constant or silent frame gives d' = 1.
-    noise = _ROUNDING * energy[..., 1:] + _SILENCE
-    mean = jnp.cumsum(d[..., 1:], axis=-1) / jnp.arange(1, lags, dtype=d.dtype)
-    normalised = (d[..., 1:] + noise) / (mean + noise)
-    normalised = jnp.concatenate([jnp.ones_like(d[..., :1]), normalised], axis=-1)
-
-    search = slice(shortest - 1, longest + 2)  # with a neighbour at either end
-    place, _ = _vertex(d[..., search])
-    _, below = _vertex(normalised[..., search])
-    left, middle, right = _neighbours(normalised[..., search])
+    search = slice(shortest - 1, lags)  # with a neighbour at either end
+    place, _ = vertex(d[..., search])
+    _, below = vertex(normalised[..., search])
+    left, middle, right = neighbours(normalised[..., search])
     depth = middle - below
     # A step in level makes a kink, not a trough, and its parabola turns anywhere: the middle must be low by itself.
     trough = (middle < left) & (middle <= right) & (middle < 0.5) & (depth < threshold)
@@ -81,6 +60,68 @@ def yin(
     f0_hz = rate_hz / (shortest + chosen[..., 0] + at_chosen(place))
     aperiodicity = jnp.where(voiced, at_chosen(depth), at_chosen(middle))
     return jnp.where(voiced, f0_hz, jnp.nan), jnp.clip(aperiodicity, 0, 1)
+
+
+def lag_range(rate_hz: float, fmin_hz: float, fmax_hz: float) -> tuple[int, int]:
+    """Return the shortest and the longest period in whole samples, floor(rate / fmax) and ceil(rate / fmin).
+
+    Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails: a period of four samples is the shortest
+    that a parabola can place.
+    """
+    if not rate_hz > 0:
+        raise ValueError(f"rate_hz is {rate_hz}; it must be above 0, such as 16000")
+    if not 0 < fmin_hz < fmax_hz <= rate_hz / 4:
+        raise ValueError(
+            f"fmin_hz is {fmin_hz} and fmax_hz is {fmax_hz}; 0 < fmin_hz < fmax_hz <= {rate_hz / 4:g} "
+            "(a quarter of rate_hz, a period of four samples) must hold"
+        )
+    return math.floor(rate_hz / fmax_hz), math.ceil(rate_hz / fmin_hz)
+
+
+def two_periods(rate_hz: float, fmin_hz: float, fmax_hz: float, frame_samples: int) -> tuple[int, int]:
+    """Return the shortest period and how many lags YIN needs: to the longest, and one beyond it for the parabola.
+
+    Raises the errors of :func:`lag_range`, and ValueError where a frame holds fewer than twice the lags.
+    """
+    shortest, longest = lag_range(rate_hz, fmin_hz, fmax_hz)
+    lags = longest + 2
+    if frame_samples < 2 * lags:
+        raise ValueError(
+            f"frame_samples is {frame_samples}, shorter than two periods of fmin_hz {fmin_hz}; "
+            f"take at least {2 * lags}, or raise fmin_hz"
+        )
+    return shortest, lags
+
+
+def centred_frames(x: Array, frame_samples: int, hop_samples: int) -> Array:
+    """Cut frames [..., frame, sample] of which number m is centred on sample m hop_samples, zeros beyond the ends."""
+    half = frame_samples // 2
+    return frame(jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, frame_samples - half)]), frame_samples, hop_samples)
+
+
+def cumulative_mean_normalised_difference(frames: ArrayLike, lags: int) -> Array:
+    """Return d'(tau) of frames [..., samples] for tau = 0 .. lags - 1, [..., lags] (de Cheveigne and Kawahara, 2002).
+
+    d(tau) = sum_{j < W} (x[j] - x[j + tau])^2 by FFT (eq. 6), W = samples - lags + 1, and
+    d'(0) = 1, d'(tau) = d(tau) / ((1 / tau) sum_{i = 1}^{tau} d(i)) (eq. 8): 0 at the period of a periodic frame,
+    about 1 everywhere for noise, and 1 for silence and constants.
+
+    Raises ValueError unless 2 <= lags <= samples / 2.
+    """
+    x = at_least_float32(frames)
+    if not 2 <= lags <= x.shape[-1] // 2:
+        raise ValueError(
+            f"lags is {lags}; it must be in 2 .. {x.shape[-1] // 2}, half of a frame of {x.shape[-1]} samples"
+        )
+    return _normalise(*_difference(x, lags))
+
+
+def _normalise(d: Array, energy: Array) -> Array:
+    """Return d'(tau) of d(tau) and the energy it is a difference of."""
+    # Noise of the size of rounding is added above and below, so that a constant or silent frame gives d' = 1.
+    noise = _ROUNDING * energy[..., 1:] + _SILENCE
+    mean = jnp.cumsum(d[..., 1:], axis=-1) / jnp.arange(1, d.shape[-1], dtype=d.dtype)
+    return jnp.concatenate([jnp.ones_like(d[..., :1]), (d[..., 1:] + noise) / (mean + noise)], axis=-1)
 
 
 def _difference(frames: Array, lags: int) -> tuple[Array, Array]:
@@ -100,13 +141,14 @@ def _difference(frames: Array, lags: int) -> tuple[Array, Array]:
     return jnp.maximum(energy - 2 * correlation[..., :lags], 0), energy
 
 
-def _neighbours(y: Array) -> tuple[Array, Array, Array]:
+def neighbours(y: Array) -> tuple[Array, Array, Array]:
+    """Return the points to the left of each inner point, the inner points, and those to their right."""
     return y[..., :-2], y[..., 1:-1], y[..., 2:]
 
 
-def _vertex(y: Array) -> tuple[Array, Array]:
+def vertex(y: Array) -> tuple[Array, Array]:
     """Return how far to the side of and how far below each inner point the parabola through three points turns."""
-    left, middle, right = _neighbours(y)
+    left, middle, right = neighbours(y)
     curvature = left + right - 2 * middle
     convex = curvature > 0
     safe = jnp.where(convex, curvature, 1)

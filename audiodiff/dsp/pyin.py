@@ -13,9 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import stats
 
-from audiodiff.dsp.autocorrelation import lag_range
-from audiodiff.dsp.framing import frame
-from audiodiff.dsp.pitch import _ROUNDING, _SILENCE, _difference, _neighbours, _vertex
+from audiodiff.dsp.pitch import centred_frames, cumulative_mean_normalised_difference, neighbours, two_periods, vertex
 from audiodiff.dsp.precision import at_least_float32
 from audiodiff.types import Array
 
@@ -25,26 +23,6 @@ _THRESHOLDS, _BETA, _BOLTZMANN, _NO_TROUGH = 100, (2, 18), 2.0, 0.01
 # The logarithm of a probability of 0, about that of float64's least normal number. Not -inf: where every path is
 # impossible, the one that is so in the fewest frames must still win.
 _NEVER = -700.0
-
-
-def cumulative_mean_normalised_difference(frames: ArrayLike, lags: int) -> Array:
-    """Return d'(tau) of frames [..., samples] for tau = 0 .. lags - 1, [..., lags] (de Cheveigne and Kawahara, 2002).
-
-    d(tau) = sum_{j < W} (x[j] - x[j + tau])^2 by FFT (eq. 6), W = samples - lags + 1, and
-    d'(0) = 1, d'(tau) = d(tau) / ((1 / tau) sum_{i = 1}^{tau} d(i)) (eq. 8): 0 at the period of a periodic frame,
-    about 1 everywhere for noise, and 1 for silence and constants.
-
-    Raises ValueError unless 2 <= lags <= samples / 2.
-    """
-    x = at_least_float32(frames)
-    if not 2 <= lags <= x.shape[-1] // 2:
-        raise ValueError(
-            f"lags is {lags}; it must be in 2 .. {x.shape[-1] // 2}, half of a frame of {x.shape[-1]} samples"
-        )
-    d, energy = _difference(x, lags)
-    noise = _ROUNDING * energy[..., 1:] + _SILENCE  # as in pitch.yin
-    mean = jnp.cumsum(d[..., 1:], axis=-1) / jnp.arange(1, lags, dtype=d.dtype)
-    return jnp.concatenate([jnp.ones_like(d[..., :1]), (d[..., 1:] + noise) / (mean + noise)], axis=-1)
 
 
 def pyin(
@@ -82,22 +60,14 @@ def pyin(
     switch_prob is not in (0, 1), resolution_semitones is not in (0, 1], or max_transition_rate is too low for the hop:
     it is counted in whole semitones per frame, and at none the path would keep one pitch for the whole clip.
     """
-    shortest, longest = lag_range(rate_hz, fmin_hz, fmax_hz)
-    lags = longest + 2  # one beyond the longest, for the parabola
-    if frame_samples < 2 * lags:
-        raise ValueError(
-            f"frame_samples is {frame_samples}, shorter than two periods of fmin_hz {fmin_hz}; "
-            f"take at least {2 * lags}, or raise fmin_hz"
-        )
+    shortest, lags = two_periods(rate_hz, fmin_hz, fmax_hz, frame_samples)
     per_octave, reach = _grid(rate_hz, hop_samples, max_transition_rate, switch_prob, resolution_semitones)
     x = at_least_float32(audio)
-    half = frame_samples // 2
-    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, frame_samples - half)])
-    d = cumulative_mean_normalised_difference(frame(x, frame_samples, hop_samples), lags)
+    d = cumulative_mean_normalised_difference(centred_frames(x, frame_samples, hop_samples), lags)
 
     bins = int(np.floor(per_octave * np.log2(fmax_hz / fmin_hz))) + 1
     around = d[..., shortest - 1 :]  # with a neighbour at either end
-    side, _ = _vertex(around)
+    side, _ = vertex(around)
     place = per_octave * jnp.log2(rate_hz / ((shortest + jnp.arange(side.shape[-1]) + side) * fmin_hz))
     pitch = _into_bins(_trough_probabilities(around), jnp.round(place).astype(int), bins)
     voiced_probability = jnp.clip(pitch.sum(axis=-1), 0, 1)
@@ -111,7 +81,7 @@ def pyin(
 
 def _trough_probabilities(d: Array) -> Array:
     """Return the probability that each inner lag of d' [..., lag + 2] is the period, [..., lag]; 0 but in troughs."""
-    left, middle, right = _neighbours(d)
+    left, middle, right = neighbours(d)
     trough = (middle < left) & (middle <= right)
     depth = jnp.where(trough, middle, jnp.inf)
     lowest = trough & (jnp.arange(middle.shape[-1]) == jnp.argmin(depth, axis=-1, keepdims=True))

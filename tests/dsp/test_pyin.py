@@ -11,7 +11,8 @@ import pytest
 from scipy.io import wavfile
 
 from audiodiff import dsp
-from audiodiff.dsp.pyin import _viterbi, cumulative_mean_normalised_difference, pyin
+from audiodiff.dsp.pitch import cumulative_mean_normalised_difference
+from audiodiff.dsp.pyin import _viterbi, pyin
 from audiodiff.metrics import pitch_errors
 
 RATE, FRAME, HOP = 8000, 512, 128
