@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist
 
 from audiodiff.metrics.intervals import Figure, normal_quantile
-from audiodiff.metrics.neighbours import _check_same_dim, _distances, _features
+from audiodiff.metrics.neighbours import as_features, check_same_dim, distances_in_parts
 
 KAD_SCALE = 100
 
@@ -148,7 +148,7 @@ def _covariance_factor(centred: np.ndarray) -> np.ndarray:
 def _kernel_sums(x: np.ndarray, y: np.ndarray, bandwidth: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of k(x_i, y_j) over j, [x], and over i, [y], batch by batch."""
     over_y, over_x = np.zeros(len(x)), np.zeros(len(y))
-    for start, distances in _distances(x, y):
+    for start, distances in distances_in_parts(x, y):
         kernel = np.exp(-0.5 * (distances / bandwidth) ** 2)
         over_y[start : start + len(kernel)] = kernel.sum(axis=1)
         over_x += kernel.sum(axis=0)
@@ -156,8 +156,8 @@ def _kernel_sums(x: np.ndarray, y: np.ndarray, bandwidth: float) -> tuple[np.nda
 
 
 def _pair(reference: ArrayLike, generated: ArrayLike, fewest: int) -> tuple[np.ndarray, np.ndarray]:
-    reference, generated = _features(reference, "reference"), _features(generated, "generated")
-    _check_same_dim(reference, generated)
+    reference, generated = as_features(reference, "reference"), as_features(generated, "generated")
+    check_same_dim(reference, generated)
     if min(len(reference), len(generated)) < fewest:
         raise ValueError(
             f"{len(reference)} reference and {len(generated)} generated clips are too few for a distance between "

@@ -19,7 +19,7 @@ from scipy import special
 from scipy.cluster.vq import kmeans2
 
 from audiodiff.metrics.intervals import Figure, bootstrap_interval, normal_quantile
-from audiodiff.metrics.neighbours import _check_same_dim, _features, nearest
+from audiodiff.metrics.neighbours import as_features, check_same_dim, nearest
 
 PROBABILITY_FLOOR = 1e-10
 """Bounds the modified score, which grows like floor^-1 for a classifier that is never in doubt."""
@@ -105,8 +105,8 @@ def different_bins(
     The normal approximation wants about 5 clips expected of each set in each bin: keep ``bins`` below n/5. An empty
     cell is dropped, so ``z`` may be shorter than ``bins``; in one only bin nothing can differ.
     """
-    reference, generated = _features(reference, "reference"), _features(generated, "generated")
-    _check_same_dim(reference, generated)
+    reference, generated = as_features(reference, "reference"), as_features(generated, "generated")
+    check_same_dim(reference, generated)
     distinct = len(np.unique(reference, axis=0))
     if not 1 <= bins <= distinct:
         raise ValueError(f"{bins} bins of {distinct} different reference clips: ask for 1 to {distinct} bins")

@@ -68,15 +68,15 @@ def nearest(
 
     With ``leave_one_out`` the two sets are the same and clip i is no neighbour of its own; a duplicate of it is.
     """
-    queries, references = _features(queries, "queries"), _features(references, "references")
-    _check_same_dim(queries, references)
+    queries, references = as_features(queries, "queries"), as_features(references, "references")
+    check_same_dim(queries, references)
     available = len(references) - leave_one_out
     if not 1 <= count <= available:
         raise ValueError(f"{count} neighbours asked of {available} references: ask for 1 to {available}, or give more")
     if leave_one_out and len(queries) != len(references):
         raise ValueError(f"leaving one out needs one set, not {len(queries)} queries and {len(references)} references")
     found = []
-    for start, distances in _distances(queries, references):
+    for start, distances in distances_in_parts(queries, references):
         if leave_one_out:
             np.fill_diagonal(distances[:, start:], np.inf)
         some = np.argpartition(distances, count - 1, axis=1)[:, :count]
@@ -98,13 +98,13 @@ def neighbourhood(real: ArrayLike, generated: ArrayLike, k: int = 5, confidence:
     other held fixed: over generated clips for precision and density, over real clips for recall and coverage. It says
     what more of that set would change; with both sets drawn anew, 95 % intervals held the mean in 70 to 98 % of trials.
     """
-    real, generated = _features(real, "real"), _features(generated, "generated")
-    _check_same_dim(real, generated)
+    real, generated = as_features(real, "real"), as_features(generated, "generated")
+    check_same_dim(real, generated)
     real_radius = nearest(real, real, k, leave_one_out=True)[0][:, -1]
     generated_radius = nearest(generated, generated, k, leave_one_out=True)[0][:, -1]
     balls_around = np.zeros(len(generated))
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for start, distances in _distances(generated, real):
+    for start, distances in distances_in_parts(generated, real):
         here = slice(start, start + len(distances))
         inside = distances <= real_radius
         balls_around[here] = inside.sum(axis=1)
@@ -149,9 +149,13 @@ def nearest_neighbour_ratio(
     Where train is larger than held-out, only m/N of the subsets hold a copy's original, so ``ratio`` falls slowly
     with few copies; ``copies`` looks at the whole train set and finds them one by one.
     """
-    samples, train, held_out = _features(samples, "samples"), _features(train, "train"), _features(held_out, "held_out")
-    _check_same_dim(samples, train)
-    _check_same_dim(samples, held_out)
+    samples, train, held_out = (
+        as_features(samples, "samples"),
+        as_features(train, "train"),
+        as_features(held_out, "held_out"),
+    )
+    check_same_dim(samples, train)
+    check_same_dim(samples, held_out)
     if min(len(samples), len(train)) < 2 or len(held_out) < 4:
         raise ValueError(
             f"{len(samples)} samples, {len(train)} training and {len(held_out)} held-out clips are too few for a "
@@ -251,13 +255,13 @@ def _subset_weights(count: int, size: int) -> np.ndarray:
     return weights[: 1 + np.searchsorted(np.cumsum(weights), 1 - NEGLIGIBLE)]
 
 
-def _distances(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def distances_in_parts(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first query, distances [batch, reference]) batch by batch, so that memory stays small."""
     for start in range(0, len(queries), BATCH):
         yield start, cdist(queries[start : start + BATCH], references)
 
 
-def _features(values: ArrayLike, name: str) -> np.ndarray:
+def as_features(values: ArrayLike, name: str) -> np.ndarray:
     """Return features as float64 [clip, dim], refusing what has no distances."""
     array = np.asarray(values, np.float64)
     if array.ndim != 2 or 0 in array.shape:
@@ -270,6 +274,7 @@ def _features(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
-def _check_same_dim(one: np.ndarray, other: np.ndarray) -> None:
+def check_same_dim(one: np.ndarray, other: np.ndarray) -> None:
+    """Raise ValueError where two sets of features have different dimensions."""
     if one.shape[1] != other.shape[1]:
         raise ValueError(f"features of {one.shape[1]} and {other.shape[1]} dimensions: take both from one encoder")

@@ -25,13 +25,13 @@ class Voicing(NamedTuple):
 
 def cents(estimate_hz: ArrayLike, reference_hz: ArrayLike) -> np.ndarray:
     """Return 1200 log2(estimate / reference) per frame, NaN where either contour is unvoiced. 100 cents: a semitone."""
-    estimate, reference = _contours(estimate_hz, reference_hz)
+    estimate, reference = paired_contours(estimate_hz, reference_hz)
     return 1200 * np.log2(estimate / reference)
 
 
 def voicing(estimate_hz: ArrayLike, reference_hz: ArrayLike) -> Voicing:
     """Count the frames voiced in both contours, in one of them, in neither."""
-    estimate, reference = (np.isfinite(contour) for contour in _contours(estimate_hz, reference_hz))
+    estimate, reference = (np.isfinite(contour) for contour in paired_contours(estimate_hz, reference_hz))
     pairs = ((estimate, reference), (estimate, ~reference), (~estimate, reference), (~estimate, ~reference))
     return Voicing(*(int(np.sum(one & other)) for one, other in pairs))
 
@@ -59,7 +59,7 @@ def f0_error(
     return median_figure(name, errors, key, confidence, "cents", note)
 
 
-def _contours(estimate_hz: ArrayLike, reference_hz: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def paired_contours(estimate_hz: ArrayLike, reference_hz: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return both contours in float64 with NaN wherever they are unvoiced."""
     estimate, reference = np.asarray(estimate_hz, np.float64), np.asarray(reference_hz, np.float64)
     if estimate.shape != reference.shape or estimate.ndim == 0:

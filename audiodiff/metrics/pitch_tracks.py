@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from audiodiff.metrics.intervals import Figure, mean_figure
-from audiodiff.metrics.pitch_errors import _contours, cents
+from audiodiff.metrics.pitch_errors import cents, paired_contours
 
 
 class TrackErrors(NamedTuple):
@@ -68,7 +68,7 @@ def track_errors(
     """
     if not gross_share > 0:
         raise ValueError(f"gross_share is {gross_share}; it must be above 0, such as 0.2 for 20 %")
-    estimate, reference = _contours(estimate_hz, reference_hz)
+    estimate, reference = paired_contours(estimate_hz, reference_hz)
     counted = _present(present, estimate.shape)
     in_estimate, in_reference = np.isfinite(estimate) & counted, np.isfinite(reference) & counted
     both, wrong = in_estimate & in_reference, in_estimate ^ in_reference

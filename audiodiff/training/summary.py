@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +48,10 @@ def matmul_rate(devices: int) -> tuple[float, str]:
 
 def parameter_table(params: PyTree, rows: int = 40) -> str:
     """Return a table of the parameters by module: as deep as ``rows`` lines allow, with numbers and arrays."""
-    leaves = [([_entry(key) for key in path], leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
+    leaves = [
+        (jax.tree_util.keystr(path, simple=True, separator="/").split("/"), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
     depth = max((len(path) for path, _ in leaves), default=0)
     while depth > 1 and len({tuple(path[:depth]) for path, _ in leaves}) > rows:
         depth -= 1
@@ -72,7 +74,3 @@ def quantity(value: float, unit: str) -> str:
         if value >= 0.9995 * factor:
             return f"{value / factor:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
-
-
-def _entry(key: Any) -> str:
-    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
