@@ -116,7 +116,7 @@ class Jit:
 
     def place_constants(self, constants: Constants) -> Constants:
         # device_put takes no typed key to the devices of another process; a program does.
-        return jax.jit(lambda tree: tree, out_shardings=self.replicated)(constants)
+        return jax.jit(_same, out_shardings=self.replicated)(constants)
 
     def gather(self, params: PyTree) -> PyTree:
         """Ask for whole parameters inside the step: else the compiler may split the activations as they are split."""
@@ -235,16 +235,18 @@ def make_strategy(
     return Jit(Mesh(np.array(chosen).reshape(-1, parts), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2))
 
 
+def _same(tree: PyTree) -> PyTree:
+    """Return its argument: of one name, so that moving arrays compiles once a shape and not at every call."""
+    return tree
+
+
 def whole(tree: PyTree) -> PyTree:
     """Return arrays as this process can use them by itself: gathered where they lie in parts, and its own copy."""
 
-    def sharding(x: Any) -> NamedSharding | None:
-        return x.sharding if isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding) else None
-
     def gather(x: Any) -> Any:
-        if (where := sharding(x)) is None or x.is_fully_replicated:
+        if not isinstance(x, jax.Array) or not isinstance(x.sharding, NamedSharding) or x.is_fully_replicated:
             return x
-        return jax.jit(lambda x: x, out_shardings=NamedSharding(where.mesh, P()))(x)
+        return jax.jit(_same, out_shardings=NamedSharding(x.sharding.mesh, P()))(x)
 
     gathered = jax.tree.map(gather, tree)
     return gathered if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), gathered)

@@ -12,7 +12,7 @@ from linear_regression import LinearData, LinearRegression
 from audiodiff import prng
 from audiodiff.networks.unet1d import UNet1d
 from audiodiff.training.optimisers import make_optimiser
-from audiodiff.training.parallel import make_strategy
+from audiodiff.training.parallel import make_strategy, whole
 from audiodiff.training.state import constant_decay, init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
 
@@ -136,6 +136,19 @@ def test_a_split_state_takes_an_eighth_of_each_device():
     for device in jax.devices():
         held = sum(shard.data.nbytes for leaf in leaves for shard in leaf.addressable_shards if shard.device == device)
         assert held <= whole * (1 / 8 + 0.05)
+
+
+def test_split_weights_are_made_whole_and_compile_once(caplog):
+    plan, _, placed, _, _ = prepare("fsdp", 4)
+    split = plan.unplace(placed).params
+    assert not split["w"].is_fully_replicated
+    gathered = whole(split)
+    assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(gathered))
+    jax.tree.map(np.testing.assert_array_equal, gathered, split)
+    caplog.clear()
+    with jax.log_compiles():
+        whole(split)
+    assert not any(record.message.startswith("Compiling") for record in caplog.records)
 
 
 @pytest.mark.parametrize(
