@@ -15,6 +15,7 @@ import numpy as np
 
 from audiodiff import prng
 from audiodiff.training.checkpoint import load_tree, save_tree
+from audiodiff.training.distributed import is_leader
 from audiodiff.training.parallel import examine
 from audiodiff.training.state import TrainState
 from audiodiff.training.step import Batch, Constants, as_pytree
@@ -42,7 +43,8 @@ def save_replay(workdir: pathlib.Path, state: TrainState, batch: Batch, *, step:
     save_tree(folder / "state", {"params": state.params, "ema": state.ema, "opt_state": state.opt_state})
     parts: dict[str, Any] = {name: _slice(x) for name, x in batch.items()}
     np.savez(folder / f"batch-{jax.process_index()}.npz", **parts)
-    write_json(folder / "meta.json", {"step": step, "seed": seed})
+    if is_leader():  # two processes would move one temporary file
+        write_json(folder / "meta.json", {"step": step, "seed": seed})
     return folder
 
 
