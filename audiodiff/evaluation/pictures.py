@@ -33,6 +33,24 @@ class Picture(NamedTuple):
     pixels: np.ndarray
 
 
+class Bar(NamedTuple):
+    """Hold a value on its interval, with the single values that it is the mean of; NaN leaves its place empty."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    singles: Sequence[float] = ()
+
+
+class Panel(NamedTuple):
+    """Hold the bars of one figure; ``label`` names it with its unit, ``marks`` are values to compare with."""
+
+    label: str
+    bars: Sequence[Bar]
+    marks: Sequence[float] = ()
+
+
 def level_db(audio: ArrayLike, rate_hz: int, window_s: float = 0.032, frames: int = 400) -> tuple[np.ndarray, float]:
     """Return STFT levels [frame, bin] in dB, 0 dB for a full-scale sine, and the hop in seconds.
 
@@ -196,6 +214,43 @@ def _draw_curve(
     axes.plot(x, bold, color=colour, linewidth=1.6, solid_capstyle="round", marker="o" if len(x) == 1 else None)
     last = np.flatnonzero(np.isfinite(bold))
     return (float(bold[last[-1]]) if last.size else math.nan, name, colour)
+
+
+def intervals(panels: Sequence[Panel], columns: int = 3) -> Picture:
+    """Draw figures with their intervals, one panel a figure, the same names from top to bottom in each."""
+    if not panels:
+        raise ValueError("no figures to draw: give at least one panel")
+    names = [bar.name for bar in panels[0].bars]
+    if any([bar.name for bar in panel.bars] != names for panel in panels):
+        raise ValueError(f"every panel must have the bars {', '.join(names)}, in this order")
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = _figure(7.2, lines * (0.75 + 0.24 * len(names)))
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw_intervals(axes, panel)
+        axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
+    return _render(figure)
+
+
+def _draw_intervals(axes: Axes, panel: Panel) -> None:
+    ends = np.array([end for bar in panel.bars for end in (*bar[1:4], *bar.singles)] + list(panel.marks))
+    finite = ends[np.isfinite(ends)]
+    left, right = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    pad = 0.06 * (right - left) or 0.5
+    limits = left - pad, right + pad
+    for place, (bar, colour) in enumerate(zip(panel.bars, LINES * len(panel.bars), strict=False)):
+        axes.plot(bar.singles, [place] * len(bar.singles), "o", color=colour, alpha=0.35, markersize=3)
+        if math.isfinite(bar.value):
+            axes.plot(np.clip([bar.low, bar.high], *limits), [place] * 2, color=colour, alpha=0.5, linewidth=3)
+            axes.plot(bar.value, place, "o", color=colour, markersize=5)
+    for mark in panel.marks:
+        axes.axvline(mark, color=INK, linestyle="--", linewidth=0.8)
+    axes.set(xlabel=panel.label, xlim=limits)
+    axes.grid(axis="x", color=INK, alpha=0.2, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _finish_curves(

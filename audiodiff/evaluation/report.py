@@ -1,19 +1,16 @@
 """Write a run's report: one HTML page that needs nothing but itself, and its figures as JSON beside it.
 
-The page makes no request (its own content security policy forbids any), runs no script, and carries its sound and
-pictures as data URIs. Every figure stands beside a floor, a ceiling and what was expected of it.
+Every figure stands beside a floor, its ceilings and what was expected of it.
 """
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,21 +18,29 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike
 
-from audiodiff.evaluation import pictures
+from audiodiff.evaluation import page
+from audiodiff.evaluation.page import Plot
 from audiodiff.metrics.intervals import Figure
 
-MONOSPACED = ("command", "commit", "config", "config hash", "judge")
-"""Facts that are set in a typewriter face, to be copied."""
-EMPTY = ' class="empty"'
+FIGURES_FILE = "figures.json"
+ROLES = ("figure", "floor", "ceiling", "resynthesis")
+"""The figures of a row, as they are named in it and in the JSON."""
+SIDES = ("real", "generated")
+"""The clips of a pair, as they are named in it and in the JSON."""
 
 
 @dataclass(frozen=True)
 class FigureRow:
-    """Hold a figure beside what noise and real clips score, and the range it was expected in."""
+    """Hold a figure beside what noise and real clips score, and the range it was expected in.
+
+    ``resynthesis`` is the figure of real clips that went through the representation and back: the most that a model
+    in it can reach, where it loses something.
+    """
 
     figure: Figure
     floor: Figure | None = None
     ceiling: Figure | None = None
+    resynthesis: Figure | None = None
     at_least: float | None = None
     at_most: float | None = None
 
@@ -69,15 +74,6 @@ class AudioPair:
 
 
 @dataclass(frozen=True)
-class Plot:
-    """Hold a picture as PNG bytes; ``caption`` says what it shows, and is what a screen reader reads."""
-
-    title: str
-    png: bytes
-    caption: str
-
-
-@dataclass(frozen=True)
 class Report:
     """Hold all that a report shows. ``facts`` says what was run: config hash, commit, data, device, budget, command."""
 
@@ -92,84 +88,102 @@ class Report:
 
 
 def write_report(path: str | os.PathLike[str], report: Report) -> pathlib.Path:
-    """Write the page to ``path`` (``.html``) and ``figures.json`` beside it; return the page's path.
+    """Write the page to ``path`` (``.html``), and beside it ``figures.json`` and the clips it plays; return its path.
 
-    Parent folders are made. The JSON holds title, facts and figures with floor, ceiling, range and verdict.
+    Parent folders are made. The JSON holds title, facts, figures with floor, ceilings, range and verdict, and the pairs
+    with the names of their WAV files: all that a comparison with other reports needs (:func:`read_report`).
     """
-    page = pathlib.Path(path)
-    if page.suffix != ".html":
-        raise ValueError(
-            f"report path {str(page)!r} is not a page: end it in .html, as in {str(page / 'index.html')!r}"
+    files = {}
+    for index, pair in enumerate(report.pairs):
+        for side in SIDES:
+            if (clip := getattr(pair, side)) is not None and page.playable(clip):
+                files[clip_name(index, side)] = page.wav_bytes(clip, pair.rate_hz)[0]
+    return page.write(path, render_page(report), {**files, FIGURES_FILE: page.strict_json(_to_dict(report, files))})
+
+
+def read_report(folder: str | os.PathLike[str]) -> Report:
+    """Read back what :func:`write_report` wrote into a folder, all but summary and plots.
+
+    Raises FileNotFoundError where there is no report, and ValueError where it is damaged.
+    """
+    path = pathlib.Path(folder) / FIGURES_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no {FIGURES_FILE}: write a report with experiments/evaluate.py first")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Report(
+            title=values["title"],
+            summary="",
+            facts=values["facts"],
+            figures=[_row_from_dict(row) for row in values["figures"]],
+            pairs=[
+                AudioPair(
+                    pair["label"],
+                    real=_read_clip(path.parent, pair["real"]),
+                    generated=_read_clip(path.parent, pair["generated"]),
+                    rate_hz=pair["rate_hz"],
+                )
+                for pair in values["pairs"]
+            ],
+            floor_name=values["floor_name"],
+            ceiling_name=values["ceiling_name"],
         )
-    page.parent.mkdir(parents=True, exist_ok=True)
-    figures = json.dumps(figures_to_dict(report), indent=2, ensure_ascii=False, allow_nan=False)
-    page.write_text(render_page(report), encoding="utf-8")
-    page.with_name("figures.json").write_text(figures + "\n", encoding="utf-8")
-    return page
+    except (ValueError, KeyError, TypeError, AttributeError, soundfile.SoundFileError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}): write the report anew with experiments/evaluate.py"
+        ) from error
 
 
-def figures_to_dict(report: Report) -> dict[str, Any]:
-    """Return title, facts and figures as plain values for strict JSON; read figures with ``Figure.from_dict``."""
+def _read_clip(folder: pathlib.Path, name: str | None) -> np.ndarray | None:
+    return None if name is None else soundfile.read(folder / name, dtype="float32")[0]
+
+
+def clip_name(index: int, side: str) -> str:
+    """Name the file of a clip that a report plays."""
+    return f"clips/{index:02d}_{side}.wav"
+
+
+def _to_dict(report: Report, files: Collection[str]) -> dict[str, Any]:
+    """Return all but plots and summary as plain values for strict JSON."""
+
+    def file_of(index: int, side: str) -> str | None:
+        return name if (name := clip_name(index, side)) in files else None
+
     return {
         "title": report.title,
         "facts": dict(report.facts),
+        "floor_name": report.floor_name,
+        "ceiling_name": report.ceiling_name,
         "figures": [
-            {
-                "figure": row.figure.to_dict(),
-                "floor": row.floor and row.floor.to_dict(),
-                "ceiling": row.ceiling and row.ceiling.to_dict(),
-                "at_least": row.at_least,
-                "at_most": row.at_most,
-                "passed": row.passed,
-            }
+            {name: (figure := getattr(row, name)) and figure.to_dict() for name in ROLES}
+            | {"at_least": row.at_least, "at_most": row.at_most, "passed": row.passed}
             for row in report.figures
+        ],
+        "pairs": [
+            {"label": pair.label, "rate_hz": pair.rate_hz, **{side: file_of(index, side) for side in SIDES}}
+            for index, pair in enumerate(report.pairs)
         ],
     }
 
 
-def wav_bytes(audio: ArrayLike, rate_hz: int) -> tuple[bytes, float]:
-    """Return a 16-bit WAV file of audio [time] or [time, channel] in [-1, 1], and the gain in dB that made it fit.
-
-    Louder audio is turned down to full scale, never clipped (gain below 0 dB). Samples come back within 2^-16, half a
-    step, and full scale itself within one. NaN, infinities and empty clips are refused.
-    """
-    audio = np.asarray(audio, np.float64)
-    if audio.ndim not in (1, 2) or audio.size == 0:
-        raise ValueError(f"audio of shape {audio.shape} is no clip: give samples [time] or [time, channel]")
-    bad = audio.size - np.count_nonzero(np.isfinite(audio))
-    if bad:
-        raise ValueError(f"{bad} of {audio.size} samples are not finite: a sound file cannot hold them")
-    gain = 1 / max(1.0, float(np.abs(audio).max()))
-    # Scaled here, because libsndfile writes floats times 32767 and reads them over 32768.
-    integers = np.clip(np.rint(audio * gain * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
-    stream = io.BytesIO()
-    soundfile.write(stream, integers, rate_hz, format="WAV", subtype="PCM_16")
-    return stream.getvalue(), 20 * math.log10(gain)
+def _row_from_dict(values: Mapping[str, Any]) -> FigureRow:
+    figures = {name: values[name] and Figure.from_dict(values[name]) for name in ROLES}
+    return FigureRow(**figures, at_least=values["at_least"], at_most=values["at_most"])
 
 
 def render_page(report: Report) -> str:
     """Return the whole page as HTML text."""
-    title = html.escape(report.title)
-    body = "\n".join((_header(report), _facts(report), _figures(report), _pairs(report), _plots(report)))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    pairs = (
+        page.players(pair.label, {side: getattr(pair, side) for side in SIDES}, pair.rate_hz) for pair in report.pairs
+    )
+    return page.document(
+        report.title,
+        _header(report),
+        page.section("run", "What was run", page.facts_list(report.facts)),
+        _figures(report),
+        page.section("listen", "Listen", "\n".join(pairs)),
+        page.section("plots", "Plots", page.plots(report.plots)),
+    )
 
 
 def _header(report: Report) -> str:
@@ -178,65 +192,40 @@ def _header(report: Report) -> str:
     if verdicts:
         state = "pass" if all(verdicts) else "miss"
         verdict = f'<p class="verdict {state}">{sum(verdicts)} of {len(verdicts)} figures as expected</p>'
-    return f"<header>\n<h1>{html.escape(report.title)}</h1>\n{_paragraphs(report.summary)}\n{verdict}\n</header>"
-
-
-def _facts(report: Report) -> str:
-    def fact(name: str, text: str) -> str:
-        code = name.lower() in MONOSPACED
-        # Words of a command are kept whole: a line must not break after the hyphens of an option.
-        words = " ".join(f"<span>{html.escape(word)}</span>" for word in text.split())
-        value = f"<code>{words}</code>" if code else html.escape(text)
-        wide = ' class="wide"' if code and len(text) > 60 else ""
-        return f"<div{wide}><dt>{html.escape(name)}</dt><dd>{value}</dd></div>"
-
-    facts = "\n".join(fact(name, text) for name, text in report.facts.items())
-    return _section("run", "What was run", f"<dl>\n{facts}\n</dl>" if facts else "")
+    return f"<header>\n<h1>{html.escape(report.title)}</h1>\n{page.paragraphs(report.summary)}\n{verdict}\n</header>"
 
 
 def _figures(report: Report) -> str:
     if not report.figures:
         return ""
-    columns = (
-        "Figure",
-        "Got",
-        "Scale",
-        _capital(report.floor_name),
-        _capital(report.ceiling_name),
-        "Expected",
-        "Verdict",
-    )
-    # Roles are spelled out because the table becomes a stack of blocks on a phone, which would drop them.
-    head = "".join(f'<th role="columnheader" scope="col">{html.escape(name)}</th>' for name in columns)
-    rows = "\n".join(_figure_row(row, columns) for row in report.figures)
-    table = (
-        f'<table role="table" aria-labelledby="figures">\n<thead role="rowgroup"><tr role="row">{head}</tr></thead>\n'
-        f'<tbody role="rowgroup">\n{rows}\n</tbody>\n</table>'
-    )
+    columns = [
+        *("Figure", "Got", "Scale", page.capital(report.floor_name), page.capital(report.ceiling_name)),
+        *("Resynthesis", "Expected", "Verdict"),
+    ]
+    rows = [_figure_cells(row) for row in report.figures]
+    if not any(row.resynthesis for row in report.figures):
+        place = columns.index("Resynthesis")
+        for cells in (columns, *rows):
+            del cells[place]
     legend = (
         '<p class="aside">Every value comes with its interval in brackets and the number n of items behind it. In the '
         "drawing the bar is the interval and the dot the value; hollow marks are "
         f"{html.escape(report.floor_name)} (left-pointing) and {html.escape(report.ceiling_name)} (right-pointing); "
         "the shaded range is what was expected.</p>"
     )
-    return _section("figures", "Figures", table + legend)
+    return page.section("figures", "Figures", page.table("figures", columns, rows) + legend)
 
 
-def _figure_row(row: FigureRow, columns: Sequence[str]) -> str:
+def _figure_cells(row: FigureRow) -> list[str]:
     note = f'<span class="note">{html.escape(row.figure.note)}</span>' if row.figure.note else ""
-    cells = (
-        _figure_text(row.figure),
+    return [
+        f"{html.escape(row.figure.name)}{note}",
+        page.figure_text(row.figure),
         _scale(row),
-        _figure_text(row.floor),
-        _figure_text(row.ceiling),
+        *(page.figure_text(beside) for beside in (row.floor, row.ceiling, row.resynthesis)),
         html.escape(row.expected_text),
         _verdict(row),
-    )
-    labelled = "".join(
-        f'<td role="cell" data-label="{html.escape(name)}"{"" if cell else EMPTY}>{cell or "–"}</td>'
-        for name, cell in zip(columns[1:], cells, strict=True)
-    )
-    return f'<tr role="row"><th role="rowheader" scope="row">{html.escape(row.figure.name)}{note}</th>{labelled}</tr>'
+    ]
 
 
 def _verdict(row: FigureRow) -> str:
@@ -245,15 +234,6 @@ def _verdict(row: FigureRow) -> str:
     if math.isnan(row.figure.value):
         return '<span class="miss">✗ not measured</span>'
     return '<span class="pass">✓ as expected</span>' if row.passed else '<span class="miss">✗ missed</span>'
-
-
-def _figure_text(figure: Figure | None) -> str:
-    if figure is None:
-        return ""
-    return (
-        f"<b>{html.escape(figure.value_text)}</b> "
-        f'<span class="interval">{figure.interval_text} <span class="count">n={figure.count}</span></span>'
-    )
 
 
 def _scale(row: FigureRow) -> str:
@@ -281,149 +261,3 @@ def _scale(row: FigureRow) -> str:
     parts.append(f'<line class="span" {span} y1="9" y2="9"/><circle cx="{x(row.figure.value)}" cy="9" r="3"/>')
     frame = 'viewBox="-4 0 108 18" preserveAspectRatio="xMinYMid" aria-hidden="true" focusable="false"'
     return f"<svg {frame}>{''.join(parts)}</svg>"
-
-
-def _pairs(report: Report) -> str:
-    return _section("listen", "Listen", "\n".join(_pair(pair) for pair in report.pairs))
-
-
-def _pair(pair: AudioPair) -> str:
-    sides = {"real": pair.real, "generated": pair.generated}
-    playable = [np.asarray(clip) for clip in sides.values() if clip is not None and _playable(clip)]
-    top_db = pictures.shared_top_db(playable, pair.rate_hz)
-    clips = "".join(_clip(pair.label, side, clip, pair.rate_hz, top_db) for side, clip in sides.items())
-    return f'<article class="pair"><h3>{html.escape(pair.label)}</h3><div class="sides">{clips}</div></article>'
-
-
-def _clip(label: str, side: str, clip: ArrayLike | None, rate_hz: int, top_db: float | None) -> str:
-    note, content = "none given", ""
-    if clip is not None:
-        try:
-            wav, gain_db = wav_bytes(clip, rate_hz)
-        except ValueError as error:  # a bad clip is shown as what it is; the report is not lost for it
-            note, content = "not playable", f'<p class="miss">{html.escape(str(error))}</p>'
-        else:
-            turned = f", turned down by {-gain_db:.1f} dB to fit" if gain_db < 0 else ""
-            note = f"{np.shape(clip)[0] / rate_hz:.2f} s{turned}"
-            name = html.escape(f"{label}, {side}")
-            picture = _data_uri("image/png", pictures.spectrogram(clip, rate_hz, top_db=top_db).png)
-            content = (
-                f'<img alt="Spectrogram of {name}: level in dB over time and frequency" src="{picture}">'
-                f'<audio controls preload="metadata" aria-label="Play {name}" src="{_data_uri("audio/wav", wav)}">'
-                "</audio>"
-            )
-    return f'<figure class="clip"><figcaption>{side} <span class="note">{note}</span></figcaption>{content}</figure>'
-
-
-def _playable(clip: ArrayLike) -> bool:
-    audio = np.asarray(clip)
-    return audio.ndim in (1, 2) and audio.size > 0 and bool(np.isfinite(audio).all())
-
-
-def _plots(report: Report) -> str:
-    def one(plot: Plot) -> str:
-        source = _data_uri("image/png", plot.png)
-        return (
-            f'<figure class="plot"><h3>{html.escape(plot.title)}</h3>'
-            f'<img alt="{html.escape(plot.title)}: {html.escape(plot.caption)}" src="{source}">'
-            f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>"
-        )
-
-    return _section("plots", "Plots", "\n".join(one(plot) for plot in report.plots))
-
-
-def _section(name: str, title: str, content: str) -> str:
-    """Return a titled section, or nothing where there is nothing to show."""
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{content}\n</section>' if content else ""
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _paragraphs(text: str) -> str:
-    blocks: Iterable[str] = (block.strip() for block in text.split("\n\n"))
-    return "\n".join(f"<p>{html.escape(block)}</p>" for block in blocks if block)
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-STYLE = """
-:root {
-  --paper: #fbfaf8; --card: #ffffff; --ink: #1d2126; --soft: #5d646d; --rule: #e3e0da;
-  --accent: #2f6fc4; --pass: #1f7a4d; --miss: #b3372f; --range: #1f7a4d1f;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14161a; --card: #1b1e23; --ink: #e6e4df; --soft: #9aa1ab; --rule: #2c3037;
-    --accent: #79aef0; --pass: #62c492; --miss: #f08379; --range: #62c49226;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-}
-main { max-width: 72rem; margin: 0 auto; padding: clamp(1.25rem, 4vw, 4rem) clamp(1rem, 4vw, 2.5rem) 5rem; }
-h1, h2 { font: 600 1.45rem/1.15 Charter, "Iowan Old Style", "Palatino Linotype", Georgia, serif; }
-h1 { font-size: clamp(1.9rem, 5vw, 2.9rem); letter-spacing: -.015em; margin: 0 0 1rem; text-wrap: balance; }
-h2 { margin: 3.5rem 0 1.1rem; padding-top: 1.1rem; border-top: 1px solid var(--rule); }
-h3 { font-size: 1rem; font-weight: 600; margin: 0 0 .6rem; }
-p { max-width: 42rem; margin: 0 0 .8rem; }
-header p { font-size: 1.12rem; color: var(--soft); }
-code { font: .88em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-code span { display: inline-block; max-width: 100%; word-break: break-all; }
-header .verdict { display: inline-block; padding: .2rem .8rem; border: 1px solid; border-radius: 2rem; }
-header .verdict { font-size: 1rem; }
-.pass, header .pass { color: var(--pass); }
-.miss, header .miss { color: var(--miss); }
-.empty { color: var(--soft); }
-.aside, .note { color: var(--soft); font-size: .85rem; }
-.note { font-weight: 400; }
-dl { display: grid; gap: .9rem 2rem; margin: 0; }
-dl { grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
-dl .wide { grid-column: 1 / -1; }
-dt { color: var(--soft); font-size: .8rem; letter-spacing: .02em; }
-dd { margin: 0; overflow-wrap: anywhere; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1rem; }
-th, td { text-align: left; vertical-align: top; padding: .65rem .75rem .65rem 0; border-bottom: 1px solid var(--rule); }
-thead th { color: var(--soft); font-size: .8rem; font-weight: 500; padding-top: 0; }
-tbody th { font-weight: 600; min-width: 9.5rem; }
-tbody th .note, .interval { display: block; }
-td b { font-weight: 600; white-space: nowrap; }
-.interval { color: var(--soft); font-size: .82rem; white-space: nowrap; }
-td:last-child, td:nth-last-child(2) { white-space: nowrap; }
-svg { width: 7.5rem; height: 1.45rem; display: block; overflow: visible; }
-svg .track { stroke: var(--rule); stroke-width: 1; }
-svg .expected { fill: var(--range); }
-svg .beside { fill: var(--paper); stroke: var(--soft); stroke-width: 1; }
-svg .span { stroke: var(--accent); stroke-width: 3; stroke-linecap: round; opacity: .5; }
-svg circle { fill: var(--accent); }
-.pair { margin-bottom: 1.5rem; }
-.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
-figure { margin: 0; }
-.clip, .plot { background: var(--card); border: 1px solid var(--rule); border-radius: .6rem; min-width: 0; }
-.clip { padding: .8rem; }
-.clip figcaption { font-size: .9rem; margin-bottom: .4rem; }
-.plot { margin-bottom: 1.5rem; padding: 1.1rem; }
-.plot figcaption { color: var(--soft); font-size: .9rem; max-width: 42rem; margin-top: .5rem; }
-img { display: block; width: 100%; height: auto; }
-audio { display: block; width: 100%; height: 2.4rem; margin-top: .6rem; }
-@media (max-width: 68rem) {
-  table, tbody, tr, tbody th, td { display: block; }
-  thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  tr { border-bottom: 1px solid var(--rule); padding: .9rem 0; }
-  th, td { border: 0; padding: .1rem 0; }
-  tbody th { padding-bottom: .3rem; }
-  td { display: flex; gap: .3rem .7rem; align-items: baseline; }
-  td::before { content: attr(data-label); flex: 0 0 6.4rem; color: var(--soft); font-size: .85rem; }
-  td > span.interval { white-space: normal; }
-  .interval { display: inline; }
-  td.empty { display: none; }
-  svg { align-self: center; flex: 0 1 12rem; min-width: 0; }
-}
-@media (max-width: 36rem) { .sides { grid-template-columns: 1fr; } }
-@media print { body { background: none; } audio { display: none; } .pair, .plot { break-inside: avoid; } }
-"""

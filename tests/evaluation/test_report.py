@@ -1,35 +1,21 @@
 from __future__ import annotations
 
 import base64
-import html.parser
 import io
 import json
 import math
 import re
-import shutil
-import subprocess
 
+import browser
 import numpy as np
 import pytest
 import soundfile
 
+from audiodiff.evaluation import page as pages
 from audiodiff.evaluation import pictures, report
 from audiodiff.metrics.intervals import Figure, mean_figure, proportion_figure
 
 RATE = 8000
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-file-access-from-files",
-    "--virtual-time-budget=20000",
-]
 
 
 def noise(seed, *shape):
@@ -57,37 +43,8 @@ CONTENT = report.Report(
         report.AudioPair("stereo", None, STEREO, RATE),
         report.AudioPair("broken", REAL, np.full(50, np.nan), RATE),
     ],
-    plots=[report.Plot("Loss", pictures.loss_curves({"train": ([0, 1], [2.0, 1.0])}).png, "Loss over steps, & more.")],
+    plots=[pages.Plot("Loss", pictures.loss_curves({"train": ([0, 1], [2.0, 1.0])}).png, "Loss over steps, & more.")],
 )
-
-
-class Reader(html.parser.HTMLParser):
-    """Collect every tag with its attributes, the text of the page, and whether the tags are closed in order."""
-
-    VOID = {"meta", "link", "img", "line", "rect", "path", "circle"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text, self.open = [], "", []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if self.open[-1:] != ["style"] else ""
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +54,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def read(page):
-    return Reader(page.read_text(encoding="utf-8"))
+    return browser.Reader(page.read_text(encoding="utf-8"))
 
 
 def content(uri, kind):
@@ -175,9 +132,39 @@ def test_figures_json_is_strict_and_reads_back(page):
     assert math.isnan(Figure.from_dict(undefined["figure"]).value) and undefined["ceiling"] is None
 
 
+def test_a_report_reads_back_with_its_figures_and_its_clips(page):
+    read = report.read_report(page.parent)
+    assert (read.title, read.facts, read.floor_name) == (CONTENT.title, CONTENT.facts, CONTENT.floor_name)
+    assert [row.figure.name for row in read.figures] == [row.figure.name for row in CONTENT.figures]
+    assert read.figures[0] == CONTENT.figures[0] and read.figures[2].passed is False
+    for pair, given in zip(read.pairs, CONTENT.pairs, strict=True):
+        for got, wanted in ((pair.real, given.real), (pair.generated, given.generated)):
+            if wanted is None or not np.isfinite(wanted).all():
+                assert got is None
+            else:
+                np.testing.assert_allclose(got, wanted, atol=2**-15)
+
+
+def test_what_is_no_report_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"experiments/evaluate\.py"):
+        report.read_report(tmp_path)
+    (tmp_path / "figures.json").write_text('{"title": "half"')
+    with pytest.raises(ValueError, match="is damaged"):
+        report.read_report(tmp_path)
+
+
+def test_resynthesis_has_a_column_where_it_was_measured_alone():
+    row = report.FigureRow(Figure("density", 0.9, 0.8, 1.0, 600), resynthesis=Figure("density", 0.95, 0.9, 1.0, 600))
+    heads = [
+        {attributes["data-label"] for attributes in browser.Reader(report.render_page(content)).all("td")}
+        for content in (report.Report("R", "", figures=[row]), report.Report("R", "", figures=CONTENT.figures))
+    ]
+    assert heads[0] - heads[1] == {"Resynthesis"}
+
+
 def test_loud_audio_is_turned_down_not_clipped():
     loud = 3 * REAL
-    wav, gain_db = report.wav_bytes(loud, RATE)
+    wav, gain_db = pages.wav_bytes(loud, RATE)
     heard = soundfile.read(io.BytesIO(wav))[0]
     assert gain_db == pytest.approx(-20 * math.log10(np.abs(loud).max()))
     np.testing.assert_allclose(heard, loud / np.abs(loud).max(), atol=2**-15)
@@ -186,53 +173,19 @@ def test_loud_audio_is_turned_down_not_clipped():
 @pytest.mark.parametrize("bad", [[0.0, np.nan], [np.inf], [], 0.5])
 def test_wav_refuses_what_no_file_can_hold(bad):
     with pytest.raises(ValueError, match="not finite|no clip"):
-        report.wav_bytes(bad, RATE)
+        pages.wav_bytes(bad, RATE)
 
 
 def test_an_empty_report_is_a_page_and_a_folder_is_not(tmp_path):
     bare = report.write_report(tmp_path / "bare.html", report.Report("Bare", ""))
-    assert Reader(bare.read_text(encoding="utf-8")).all("h2") == []
+    assert browser.Reader(bare.read_text(encoding="utf-8")).all("h2") == []
     with pytest.raises(ValueError, match=r"index\.html"):
         report.write_report(tmp_path, CONTENT)
 
 
-HARNESS = """<iframe width="360" height="800"></iframe><iframe width="1100" height="800"></iframe><pre id="seen"></pre>
-<script>
-const look = frame => new Promise(found => {
-  frame.onload = async () => {
-    const page = frame.contentDocument, players = [...page.querySelectorAll("audio")];
-    const right = element => element.getBoundingClientRect().right;
-    await Promise.all(players.map(p => p.readyState > 0 || p.error || new Promise(done => {
-      p.onloadedmetadata = p.onerror = done;
-    })));
-    found({
-      images: [...page.images].map(i => i.naturalWidth), seconds: players.map(p => p.duration),
-      sticks_out: Math.max(...[...page.querySelectorAll("main *")].map(right)) - right(page.querySelector("h2")),
-      overflow: page.documentElement.scrollWidth - frame.contentWindow.innerWidth,
-    });
-  };
-  frame.src = "report/index.html";
-});
-Promise.all([...document.querySelectorAll("iframe")].map(look)).then(seen => {
-  document.getElementById("seen").textContent = JSON.stringify(seen);
-});
-</script>"""
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
+@pytest.mark.skipif(browser.PATH is None, reason="no Chromium on the path")
 def test_a_browser_plays_and_shows_everything_on_a_phone_and_a_desk(page, tmp_path):
-    """Open the untouched page at two widths: pictures decode, players know their length, nothing sticks out."""
-    harness = page.parent.parent / "harness.html"
-    harness.write_text(HARNESS, encoding="utf-8")
-    done = subprocess.run(
-        [str(BROWSER), *FLAGS, f"--user-data-dir={tmp_path}", "--dump-dom", harness.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    found = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout)
-    assert found, done.stderr[-2000:]
-    for seen in json.loads(found[1]):
+    for seen in browser.look(page, tmp_path):
         assert len(seen["images"]) == 5 and min(seen["images"]) > 100
         np.testing.assert_allclose(seen["seconds"], np.array([900, 800, 700, 900]) / RATE, atol=1e-3)
         assert seen["sticks_out"] <= 1 and seen["overflow"] <= 0
