@@ -23,7 +23,10 @@ CORE = [
 ]
 # The suite's own tools and the independent implementations that it holds ours against.
 # torch is pinned: on a machine without a GPU other spellings pull gigabytes of CUDA packages.
-ORACLE = ["librosa>=0.11,<0.12", "torch==2.13.0"]
+ORACLE = ["librosa>=0.11,<0.12", "torch==2.13.0", "torchmetrics>=1.9", "auraloss>=0.4"]
+# Perceptual figures. pesq is built from source and needs a C compiler; without [lattice] ViSQOL's speech mode silently
+# maps to another scale.
+METRICS = ["pystoi>=0.4.1", "pesq>=0.0.4", "visqol-python[lattice]>=3.8"]
 DEV = ["pytest>=9", "pytest-timeout>=2.4", "hypothesis>=6.100", "ruff>=0.15", "mypy>=2", "tensorboard>=2.20"]
 
 setup(
@@ -39,7 +42,8 @@ setup(
     install_requires=CORE,
     extras_require={
         "oracle": ORACLE,
-        "dev": DEV + ORACLE,
+        "metrics": METRICS,
+        "dev": DEV + ORACLE + METRICS,
         "wandb": ["wandb>=0.19"],
         "cuda": ["jax[cuda13]>=0.10,<0.13"],
     },

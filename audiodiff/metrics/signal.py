@@ -114,18 +114,21 @@ def cepstral_distortion(estimate: ArrayLike, target: ArrayLike) -> np.ndarray:
     return MCD_DB * np.linalg.norm((x - s)[..., 1:], axis=-1).mean(axis=-1)
 
 
-def aligned_cepstral_distortion(estimate: ArrayLike, target: ArrayLike) -> float:
+def aligned_cepstral_distortion(estimate: ArrayLike, target: ArrayLike, penalise_length: bool = False) -> float:
     """Return the mel-cepstral distortion in dB of cepstra [n, coefficient] and [m, coefficient] along their DTW path.
 
     The path is the cheapest in Euclidean distance without c_0, and the mean runs over its steps, so clips that differ
-    by repeated frames alone are at 0. NaN where a cepstrum is not finite.
+    by repeated frames alone are at 0. ``penalise_length`` multiplies by max(n, m) / min(n, m), so that another pace
+    costs something wherever the clips differ at all (MCD-DTW-SL; Chen et al., 2022). NaN where a cepstrum is not
+    finite.
     """
     x, s = np.asarray(estimate, np.float64), np.asarray(target, np.float64)
     costs = euclidean_costs(x[..., 1:], s[..., 1:])
     if not np.isfinite(costs).all():
         return math.nan
     path, cost = dtw(costs)
-    return MCD_DB * cost / len(path)
+    penalty = max(costs.shape) / min(costs.shape) if penalise_length else 1.0
+    return penalty * MCD_DB * cost / len(path)
 
 
 def mel_cepstral_distortion(
@@ -135,10 +138,12 @@ def mel_cepstral_distortion(
     order: int = 24,
     aligned: bool = False,
     silence: Silence = "nan",
+    penalise_length: bool = False,
 ) -> np.ndarray:
     """Return the mel-cepstral distortion in dB of audio [..., time], by :func:`mel_cepstra`.
 
-    Frame by frame, or with ``aligned`` along the path of dynamic time warping, for which the lengths may differ. With
+    Frame by frame, or with ``aligned`` along the path of dynamic time warping, for which the lengths may differ and
+    ``penalise_length`` is that of :func:`aligned_cepstral_distortion` (cut padding off before: it counts). With
     order = bands - 1 it is the root-mean-square distance of two log-mels in dB, their mean levels taken out: a gain
     changes nothing (above the floor). A silent target has a flat cepstrum that could be compared with; it is
     undefined here all the same.
@@ -150,7 +155,7 @@ def mel_cepstral_distortion(
     x, s = (mel_cepstra(a, spec, order) for a in (x, s))
     return np.array(
         [
-            math.nan if missing[clip] else aligned_cepstral_distortion(x[clip], s[clip])
+            math.nan if missing[clip] else aligned_cepstral_distortion(x[clip], s[clip], penalise_length)
             for clip in np.ndindex(missing.shape)
         ]
     ).reshape(missing.shape)

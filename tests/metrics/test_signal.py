@@ -47,6 +47,27 @@ def test_si_sdr_is_blind_to_gain_and_sign_and_sees_orthogonal_noise_alone(zero_m
     assert offset == pytest.approx(20, abs=1e-9) if zero_mean else offset < 0
 
 
+@pytest.mark.oracle
+def test_ratios_equal_torchmetrics_and_auraloss():
+    """Ledger row 81: clips with a mean, from -5 to 30 dB; auraloss adds 1e-8 to sums of squares of 0.005 and more."""
+    import auraloss.time
+    import torch
+    from torchmetrics.functional import audio
+
+    s = _noise(3, 2000) + 0.3
+    x = 0.7 * s + np.array([[0.02], [0.1], [1.0]]) * (_noise(3, 2000, seed=1) + 0.2)
+    estimate, target = torch.from_numpy(x), torch.from_numpy(s)
+    np.testing.assert_allclose(signal.snr(x, s), audio.signal_noise_ratio(estimate, target), rtol=1e-12)
+    for zero_mean in (True, False):
+        ours = signal.si_sdr(x, s, zero_mean)
+        theirs = audio.scale_invariant_signal_distortion_ratio(estimate, target, zero_mean)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+        loss = auraloss.time.SISDRLoss(zero_mean, reduction="none")(estimate, target)
+        np.testing.assert_allclose(ours, -loss, atol=1e-5)
+    unshifted = auraloss.time.SNRLoss(zero_mean=False, reduction="none")(estimate, target)
+    np.testing.assert_allclose(signal.snr(x, s), -unshifted, atol=1e-5)
+
+
 def test_limits_are_infinite_and_no_number_is_made_up():
     """Ledger row 81."""
     s = _noise(500)
@@ -127,6 +148,23 @@ def test_alignment_forgives_repeated_frames_and_is_a_mean_over_the_path():
     held = np.broadcast_to(s[0], x.shape)  # one frame has one path only, and the mean is over its steps
     for pair in ((x, s[:1]), (s[:1], x)):
         assert signal.aligned_cepstral_distortion(*pair) == pytest.approx(signal.cepstral_distortion(x, held))
+
+
+def test_a_penalty_charges_for_length_what_alignment_forgives():
+    """Ledger row 82: twice the frames cost twice as much, either way round; equal lengths and equal clips nothing."""
+    s = _noise(6, 25)
+    x = np.repeat(_noise(6, 25, seed=1), 2, axis=0)
+    for pair in ((x, s), (s, x)):
+        plain = signal.aligned_cepstral_distortion(*pair)
+        assert signal.aligned_cepstral_distortion(*pair, penalise_length=True) == pytest.approx(2 * plain, rel=1e-12)
+    x = x[::2]
+    assert signal.aligned_cepstral_distortion(x, s, True) == signal.aligned_cepstral_distortion(x, s)
+    assert signal.aligned_cepstral_distortion(np.repeat(s, 3, axis=0), s, True) == 0
+    short, long = _noise(1, 1024), _noise(1, 4096, seed=1)  # 16 and 64 hops, one frame more where they are centred
+    charged, plain = (
+        signal.mel_cepstral_distortion(long, short, SPEC, aligned=True, penalise_length=on) for on in (True, False)
+    )
+    assert 3.5 < charged / plain <= 4
 
 
 def test_alignment_forgives_a_pause_in_audio():
