@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
+import itertools
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from command import plain
 from ml_collections import ConfigDict
 
 from audiodiff.build.experiment import run_experiment
+from audiodiff.build.listening import Settings, write_test
+from audiodiff.build.listening_results import read_plan
 from audiodiff.build.run import Run, load_run
+from audiodiff.data import write_audio
 from configs import demo
 
 
@@ -84,3 +90,33 @@ def lively(run) -> Run:
     keys = jax.random.split(jax.random.key(0), len(leaves))
     moved = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     return dataclasses.replace(run, params=jax.tree.unflatten(tree, moved))
+
+
+@pytest.fixture(scope="session")
+def listening_folders(tmp_path_factory):
+    """Write eight clips of a reference and three systems; return their root."""
+    root, generator = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
+    for system, digit in itertools.product(("real", "good", "fair", "poor"), range(8)):
+        clip = generator.uniform(-0.3, 0.3, 1600)
+        clip[[0, -1]] = 0.3  # loud from its first sample to its last
+        write_audio(root / system / f"{digit}_ann_0.wav", clip, 8000)
+    return root
+
+
+@pytest.fixture(scope="session")
+def listening_test(listening_folders, tmp_path_factory):
+    """Return what makes a test of a kind over some systems and gives its plan and its page."""
+    out = tmp_path_factory.mktemp("made")
+
+    @functools.cache
+    def write_once(kind, systems, trials, seed):
+        reference = listening_folders / "real" if kind in ("mos", "mushra") else None
+        paths = {name: listening_folders / name for name in systems}
+        name = f"{kind}_{'_'.join(systems)}_{trials}_{seed}.html"
+        return write_test(out / name, Settings(kind, paths, reference, trials, seed, anchors_hz=(1000, 2000)))
+
+    def make(kind, systems=("good", "fair"), trials=8, seed=0):
+        page, plan = write_once(kind, systems, trials, seed)
+        return read_plan(plan), page
+
+    return make
