@@ -110,9 +110,14 @@ def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> I
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return Student's t interval of a mean, mean +- t_{n-1} s / sqrt(n); unbounded for fewer than two values."""
+    """Return Student's t interval of a mean, mean +- t_{n-1} s / sqrt(n); unbounded for fewer than two values.
+
+    Raises ValueError for values that are not finite: :func:`mean_figure` leaves them out and counts them.
+    """
     values = np.asarray(values, np.float64).ravel()
     normal_quantile(confidence)
+    if bad := int(np.sum(~np.isfinite(values))):
+        raise ValueError(f"{bad} of {values.size} values are not finite: leave them out, counted, as mean_figure does")
     if values.size < 2:
         return Interval(-math.inf, math.inf)
     half = stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
@@ -147,12 +152,42 @@ def bootstrap_interval(
 
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     replicates = np.array([of(generator.integers(count, size=count)) for _ in range(resamples)])
-    if np.isnan(replicates).any():
-        raise ValueError(f"the statistic is NaN on {np.isnan(replicates).mean():.1%} of the resamples: drop NaN first")
-    below = np.mean(replicates < value) + np.mean(replicates == value) / 2
-    bias = stats.norm.ppf(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
     group = np.arange(count) % JACKKNIFE_GROUPS
     left_out = np.array([of(np.flatnonzero(group != g)) for g in range(min(count, JACKKNIFE_GROUPS))])
+    return _bca(value, replicates, left_out, z)
+
+
+def bootstrap_interval_of_means(
+    key: jax.Array,
+    function: Callable[[np.ndarray], np.ndarray],
+    values: ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> Interval:
+    """Return :func:`bootstrap_interval` of ``function`` of the means of values [item, dim], all resamples at once.
+
+    ``function`` maps means [..., dim] to [...]. Resampling is a matrix product then, ten times as fast.
+    """
+    values = np.asarray(values, np.float64)
+    count = len(values)
+    z = normal_quantile(confidence) * np.array([-1.0, 1.0])
+    if count < 2 or math.isnan(value := float(function(values.mean(axis=0)))):
+        return Interval(-math.inf, math.inf)
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    times = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    left_out = (values.sum(axis=0) - values) / (count - 1)
+    return _bca(value, function(times @ values / count), function(left_out), z)
+
+
+def _bca(value: float, replicates: np.ndarray, left_out: np.ndarray, z: np.ndarray) -> Interval:
+    """Return the BCa interval from the statistic, its resamples and its jackknife, at the normal scores z [2]."""
+    bad = ~np.isfinite(np.concatenate([replicates, left_out]))
+    if bad.any():
+        raise ValueError(
+            f"the statistic is not finite on {bad.mean():.1%} of the resamples: drop NaN and infinities first"
+        )
+    below = np.mean(replicates < value) + np.mean(replicates == value) / 2
+    bias = stats.norm.ppf(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
     influence = left_out.mean() - left_out
     spread = np.sum(influence**2)
     acceleration = np.sum(influence**3) / (6 * spread**1.5) if spread else 0.0

@@ -85,6 +85,51 @@ def test_extrapolation_finds_a_planted_distance_and_repeats_with_its_key():
     assert again.value == got.value != other.value
 
 
+def half_width(figure):
+    return (figure.high - figure.low) / 2
+
+
+def test_frechet_interval_is_the_delta_method_of_mean_and_deviation():
+    """In one dimension the distance is (m1 - m2)^2 + (s1 - s2)^2, with Var m = s^2/n and Var s = s^2/2n."""
+    one, two = gaussian(0, 40_000, 1), 3 + 2 * gaussian(1, 20_000, 1)
+    variance = 4 * 3**2 * (1 / 40_000 + 4 / 20_000) + 4 * 1**2 * (1 / 80_000 + 4 / 40_000)
+    got = distributions.frechet_figure(one, two, confidence=0.9)
+    assert got.value == pytest.approx(distributions.frechet_distance(one, two))
+    assert half_width(got) == pytest.approx(1.644854 * math.sqrt(variance), rel=0.02)
+
+
+def test_frechet_interval_is_the_jackknife_over_both_sets():
+    x, y = gaussian(0, 450, 3), 0.3 + 1.3 * np.random.default_rng(1).laplace(size=(400, 3))
+    variance = 0.0
+    for sets in ([(np.delete(x, i, 0), y) for i in range(450)], [(x, np.delete(y, i, 0)) for i in range(400)]):
+        variance += (len(sets) - 1) * np.var([distributions.frechet_distance(*both) for both in sets])
+    assert half_width(distributions.frechet_figure(x, y)) == pytest.approx(1.959964 * math.sqrt(variance), rel=0.015)
+
+
+def test_frechet_interval_does_not_mind_repeated_features():
+    x, y = gaussian(0, 60, 3), 1 + gaussian(1, 50, 3)
+    once, twice = (distributions.frechet_figure(np.tile(x, (1, k)), np.tile(y, (1, k))) for k in (1, 2))
+    assert (twice.value, half_width(twice)) == pytest.approx((2 * once.value, 2 * half_width(once)))
+    same = distributions.frechet_figure(x, x[::-1])
+    assert same.low == 0 and same.high < 1e-12
+
+
+def test_frechet_intervals_hold_expectation_and_truth():
+    """Shifts and scales commute: the true distance is 4 x 0.5^2 + 4 x 0.3^2 = 1.36."""
+    plain, true = [], []
+    for seed in range(70):
+        x, y = gaussian([seed, 0], 60, 4), 0.5 + 1.3 * gaussian([seed, 1], 60, 4)
+        plain.append(distributions.frechet_figure(x, y))
+        true.append(distributions.extrapolated_frechet_figure(jax.random.key(seed), x, y))
+    expectation = np.mean([figure.value for figure in plain])
+    assert expectation > 1.5
+    assert np.mean([figure.value for figure in true]) == pytest.approx(1.36, abs=0.1)
+    assert np.mean([figure.low <= expectation <= figure.high for figure in plain]) > 0.89
+    assert np.mean([figure.low <= 1.36 <= figure.high for figure in true]) > 0.89
+    with pytest.raises(ValueError, match="1 deal tells nothing"):
+        distributions.extrapolated_frechet_figure(jax.random.key(0), x, y, deals=1)
+
+
 def test_kernel_distance_equals_sums_over_pairs():
     x, y = gaussian(0, 9, 3), 0.5 + gaussian(1, 7, 3)
     bandwidth = float(np.median([math.dist(a, b) for a, b in itertools.combinations(x, 2)]))
@@ -146,6 +191,8 @@ def test_fewer_clips_than_dimensions_is_warned_of():
     with pytest.warns(UserWarning, match="6 clips for 8 dimensions"):
         value = distributions.frechet_distance(gaussian(0, 6, 8), gaussian(1, 30, 8))
     assert value > 2  # equal distributions: nothing but bias
+    with pytest.warns(UserWarning, match="6 clips for 8 dimensions"):
+        assert distributions.frechet_figure(gaussian(0, 6, 8), gaussian(1, 30, 8)).value == value
     with pytest.raises(ValueError, match="3 parts of 8 clips or more"):
         distributions.extrapolate_frechet_distance(jax.random.key(0), gaussian(0, 26, 8), gaussian(1, 90, 8))
 

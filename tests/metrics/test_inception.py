@@ -101,13 +101,14 @@ def test_bins_are_tested_as_two_proportions():
 
 def test_bins_of_one_distribution_differ_as_often_as_the_significance_says():
     weights = np.ones(20)
-    shares = [
+    figures = [
         inception.different_bins(
             jax.random.key(s), blobs([s, 0], weights, 2000), blobs([s, 1], weights, 1000), 20
-        ).share
+        ).figure()
         for s in range(25)
     ]
-    assert 0.03 < np.mean(shares) < 0.07
+    assert 3 < np.mean([figure.value for figure in figures]) < 7
+    assert sum(figure.low <= 5 <= figure.high for figure in figures) >= 22
 
 
 def test_a_cell_without_clips_is_dropped_and_one_without_reference_is_kept(monkeypatch):

@@ -62,6 +62,23 @@ def test_bootstrap_of_a_constant_is_the_constant_and_repeats_with_its_key():
     assert first == again != other
 
 
+def test_the_bootstrap_of_means_is_the_bootstrap_of_their_function():
+    """Against our own of any statistic, and against scipy's BCa, up to what the resamples leave open."""
+    values = np.random.default_rng(5).gamma(1.0, size=(60, 2))
+
+    def ratio(means):
+        return means[..., 0] / means[..., 1]
+
+    fast = intervals.bootstrap_interval_of_means(jax.random.key(0), ratio, values, resamples=20_000)
+    slow = intervals.bootstrap_interval(jax.random.key(1), lambda v: ratio(v.mean(axis=0)), values, resamples=20_000)
+    theirs = stats.bootstrap(
+        values.T, lambda a, b, axis: a.mean(axis) / b.mean(axis), paired=True, n_resamples=20_000, rng=6
+    ).confidence_interval
+    for other in (slow, theirs):
+        np.testing.assert_allclose(fast, other, atol=0.04 * (fast.high - fast.low))
+    assert intervals.bootstrap_interval_of_means(jax.random.key(0), ratio, values[:1]) == (-math.inf, math.inf)
+
+
 def test_nothing_known_is_the_whole_range():
     assert intervals.wilson_interval(0, 0) == (0, 1)
     assert intervals.mean_interval([3.0]) == (-math.inf, math.inf)
