@@ -60,6 +60,16 @@ from audiodiff.dsp.masking import (
     temporal_masking_db_spl,
     tonality,
 )
+from audiodiff.dsp.mdct import (
+    MDCT_WINDOWS,
+    MdctSpec,
+    imdct,
+    kbd_window,
+    mdct,
+    mdct_frame_count,
+    sine_window,
+    vorbis_window,
+)
 from audiodiff.dsp.mel import (
     MEL_PRESETS,
     MelSpec,
@@ -72,7 +82,9 @@ from audiodiff.dsp.mel import (
     mel_spectrogram,
     mel_to_hz,
 )
+from audiodiff.dsp.mel_inversion import expand, magnitude_from_mel
 from audiodiff.dsp.nsim import nsim
+from audiodiff.dsp.phase_recovery import PhaseRecovery, griffin_lim
 from audiodiff.dsp.pitch import cumulative_mean_normalised_difference, yin
 from audiodiff.dsp.pyin import pyin
 from audiodiff.dsp.resampling import resample
@@ -182,4 +194,16 @@ __all__ = [
     "with_sizes",
     "yin",
     "zwicker_loudness_sone",
+    "MDCT_WINDOWS",
+    "MdctSpec",
+    "imdct",
+    "kbd_window",
+    "mdct",
+    "mdct_frame_count",
+    "sine_window",
+    "vorbis_window",
+    "expand",
+    "magnitude_from_mel",
+    "PhaseRecovery",
+    "griffin_lim",
 ]

@@ -1,0 +1,90 @@
+"""Go back from a log-mel spectrogram to the magnitudes it was made of, as far as that can be done.
+
+The logarithm inverts down to its floor. The filters do not: they have fewer bands than bins, so of all spectra with
+these mel values one is chosen. Phase is :mod:`audiodiff.dsp.phase_recovery`'s business.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from audiodiff.dsp.mel import MelSpec
+from audiodiff.dsp.precision import FULL, at_least_float32
+from audiodiff.types import Array
+
+
+def expand(log_mel: ArrayLike, spec: MelSpec) -> Array:
+    """Return mel magnitudes or powers [..., frame, band]: the inverse of :func:`audiodiff.dsp.mel.compress`.
+
+    expand(compress(m)) is max(m, floor) for ``floor_rule`` "clip" and m for "add", never below 0. What ``top_db`` or
+    ``unit_range`` has clipped comes back as the limit.
+    """
+    value = at_least_float32(log_mel)
+    if spec.unit_range is not None:
+        low, high = spec.unit_range
+        value = low + (high - low) * value
+    match spec.log:
+        case "none":
+            mel = value
+        case "ln":
+            mel = jnp.exp(value)
+        case "log10":
+            mel = 10**value
+        case "db":
+            mel = 10 ** ((value + spec.reference_db) * (spec.power / 20))
+    return _at_least_zero(mel - spec.floor if spec.floor_rule == "add" else mel)
+
+
+def magnitude_from_mel(mel: ArrayLike, spec: MelSpec, iterations: int = 16) -> Array:
+    """Estimate the magnitudes |X| [..., frame, bin] of ``spec.stft`` behind mel values m [..., frame, band].
+
+    With B the filters, e is |X| or |X|^2 as ``spec.power`` says. 0 iterations give the pseudo-inverse without its
+    negative part, max(B^+ m, 0): where B has full row rank and B^+ m is nowhere negative, B e = m exactly. More
+    iterations start from the larger of it and (B^T m) / (B^T B 1), so that no bin between the harmonics is
+    stuck at 0, and lower ||B e - m|| step by step (Lee and Seung, 2001)::
+
+        e <- e (B^T m) / (B^T B e)
+
+    Bins outside every filter are 0. The gradient is finite, at silence too; NaN stays NaN, and negative values of m,
+    which no spectrum has, count as 0. Raises ValueError for another number of bands than ``spec`` has, and for
+    iterations below 0.
+    """
+    mel = at_least_float32(mel)
+    if mel.shape[-1] != spec.bands:
+        raise ValueError(f"the mel has {mel.shape[-1]} bands and the spec {spec.bands}; give the spec it was made with")
+    if iterations < 0:
+        raise ValueError(f"iterations is {iterations}; it must be at least 0, such as 16")
+    mel = _at_least_zero(mel)
+    bank = spec.filterbank().astype(mel.dtype)
+    product = functools.partial(jnp.matmul, precision=FULL)
+    # Singular values below a millionth of the largest are redundant bands: dividing by them would amplify rounding.
+    energy = _at_least_zero(product(mel, np.linalg.pinv(spec.filterbank(), rcond=1e-6).T.astype(mel.dtype)))
+    if iterations:
+        # Filters of peak 1 ask the same of e, and keep the squares that a gradient divides by far from underflow.
+        peak = bank.max()
+        bank, wanted = bank / peak, product(mel / peak, bank / peak)
+
+        def update(energy: Array, _: None = None) -> tuple[Array, None]:
+            given = product(product(energy, bank.T), bank)
+            # The square of a smaller divisor, which the gradient divides by, would underflow.
+            empty = given <= np.sqrt(np.finfo(given.dtype).tiny)
+            return jnp.where(empty, 0.0, energy * wanted / jnp.where(empty, 1.0, given)), None
+
+        first = update(jnp.ones_like(energy))[0]
+        energy, _ = jax.lax.scan(update, jnp.where(energy < first, first, energy), length=iterations)
+    if spec.power == 1 and spec.power_epsilon == 0:
+        return energy
+    squared = (energy if spec.power == 2 else jnp.square(energy)) - spec.power_epsilon
+    # A magnitude at the rounding of its frame's largest is 0: the slope of the root has a bound then.
+    zero = squared <= np.finfo(energy.dtype).eps ** 2 * squared.max(axis=-1, keepdims=True, initial=0)
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
+
+
+def _at_least_zero(x: Array) -> Array:
+    """Return max(x, 0) where NaN stays NaN, which compiled jnp.maximum does not promise."""
+    return jnp.where(x < 0, 0.0, x)
