@@ -52,8 +52,13 @@ class ClassifierFree:
         scale = expand(jnp.where(inside, self.scale, 1.0), x_t).astype(x_t.dtype)
         guided = absent + scale * (given - absent)
         axes = tuple(range(1, x_t.ndim))
-        wanted, got = (jnp.std(x0, axis=axes, keepdims=True) for x0 in (given, guided))
-        return guided * (1 + self.rescale * (wanted / jnp.maximum(got, 1e-12) - 1))
+        wanted, got = (_standard_deviation(x0, axes) for x0 in (given, guided))
+        return guided * (1 + self.rescale * (wanted / got - 1))
+
+
+def _standard_deviation(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the standard deviation, at least 1e-12, with the gradient 0 where x is constant; that of a root is NaN."""
+    return jnp.sqrt(jnp.maximum(jnp.var(x, axis=axes, keepdims=True), 1e-24))
 
 
 LogProbability = Callable[[PyTree, Array, Level, Conditions], Array]

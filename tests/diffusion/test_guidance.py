@@ -62,6 +62,19 @@ def test_the_guided_mean_is_that_of_the_guided_density(x64, scale):
     np.testing.assert_allclose(convert(X0, SCORE, guided, x, LEVEL, 1.0), expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_an_estimate_without_any_spread_has_gradients(rescale):
+    """As that of a network which begins at zero: a guide around it differentiates through the spread."""
+
+    def total(x):
+        def nothing(x, level, conditions):
+            return jnp.zeros_like(x) * conditions["weights"][:, :1]
+
+        return jnp.sum(ClassifierFree(nothing, absent(3), 2.0, rescale=rescale)(x, LEVEL, asked(3)))
+
+    assert np.isfinite(jax.grad(total)(points())).all()
+
+
 def test_guided_samples_are_where_the_guided_ode_leads(x64):
     """Solve dx/dsigma = (x - D_w)/sigma with scipy in one dimension, and push samples past the mean of their class."""
     data = Mixture(jnp.array([0.5, 0.5]), jnp.array([[-1.0], [1.0]]), jnp.array([0.25, 0.25]))
