@@ -18,12 +18,13 @@ class Alignment(NamedTuple):
 def euclidean_costs(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return |first[i] - second[j]|, the costs [n, m] of sequences [n, feature] and [m, feature]; float64.
 
-    Raises ValueError for arrays that are not of two axes with equally many features.
+    Raises ValueError for arrays that are not of two axes with equally many features, at least one.
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+    if a.ndim != 2 or b.ndim != 2 or not a.shape[1] == b.shape[1] > 0:
         raise ValueError(
-            f"sequences of shapes {a.shape} and {b.shape} have no distances; give [n, feature] and [m, feature]"
+            f"sequences of shapes {a.shape} and {b.shape} have no distances; give [n, feature] and [m, feature], with "
+            "at least one feature"
         )
     # Row by row: no [n, m, feature] is ever held, and differences keep the digits that |a|^2 + |b|^2 - 2ab loses.
     return np.stack([np.linalg.norm(b - row, axis=1) for row in a]) if len(a) else np.zeros((0, len(b)))

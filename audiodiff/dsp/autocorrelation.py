@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from audiodiff.dsp.pitch import centred_frames, lag_range, neighbours, vertex
-from audiodiff.dsp.precision import at_least_float32
+from audiodiff.dsp.precision import as_audio, at_least_float32, floored, limited
 from audiodiff.dsp.stft import power
 from audiodiff.dsp.windows import hann
 from audiodiff.types import Array
@@ -25,7 +25,8 @@ def normalised_autocorrelation(frames: ArrayLike, lags: int) -> Array:
     r_x(tau) = r_a(tau) / r_w(tau), each 1 at tau = 0: the autocorrelation of the frame without its mean and under a
     Hann window, over that of the window (Boersma, 1993). A sine that fills the frame has cos(2 pi f tau)
     at every lag, where r_a alone falls with tau and makes every later period look weaker. Between samples it is
-    sin(x) / x interpolated, exactly, by the longer inverse FFT of the power spectrum. 0 for a constant frame.
+    sin(x) / x interpolated, exactly, by the longer inverse FFT of the power spectrum. 0 for a constant frame, and NaN
+    for one with a sample that is not finite.
 
     Raises ValueError where lags is beyond half the frame: there r_w is below 0.17 and would magnify what is left.
     """
@@ -43,8 +44,8 @@ def normalised_autocorrelation(frames: ArrayLike, lags: int) -> Array:
     of_frame = fine(jnp.fft.rfft(x, fft_samples))
     of_window = fine(jnp.fft.rfft(jnp.asarray(w, x.dtype), fft_samples))
     total = of_frame[..., :1]
-    sounding = total > _SILENCE**2
-    return jnp.where(sounding, of_frame / jnp.where(sounding, total, 1), 0) * (of_window[0] / of_window)
+    silent = total <= _SILENCE**2  # false for a NaN
+    return jnp.where(silent, 0, of_frame / jnp.where(silent, 1, total)) * (of_window[0] / of_window)
 
 
 def autocorrelation_pitch(
@@ -73,10 +74,11 @@ def autocorrelation_pitch(
     f0_hz is NaN where a frame is unvoiced. The periodicity is r of the best maximum whether or not it wins, in
     [0, 1] and 0 where there is none: the share of the power that repeats; its harmonics-to-noise ratio is
     10 log10(r / (1 - r)) dB. Frame m is centred on sample m hop_samples (zeros beyond the ends), so there
-    are 1 + time // hop_samples.
+    are 1 + time // hop_samples. A sample that is not finite makes both NaN in all frames of its clip, which share a
+    mean and a peak; an unvoiced frame has a periodicity.
 
     Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails, a frame is shorter than three periods of
-    fmin_hz (a Hann window shows no fewer), or silence_threshold is not above 0.
+    fmin_hz (a Hann window shows no fewer), silence_threshold is not above 0, or a clip has no samples.
     """
     shortest, longest = lag_range(rate_hz, fmin_hz, fmax_hz)
     if frame_samples < 3 * longest:
@@ -89,9 +91,10 @@ def autocorrelation_pitch(
             f"silence_threshold is {silence_threshold}; it must be above 0: the share of the clip's peak "
             "below which a frame is taken as silent, such as 0.03"
         )
-    x = at_least_float32(audio)
+    x = as_audio(audio)
     largest = jnp.abs(x).max(axis=-1, keepdims=True)
-    x = x - x.mean(axis=-1, keepdims=True)
+    mean = x.mean(axis=-1, keepdims=True)
+    x = x - mean
     clip_peak = jnp.maximum(jnp.abs(x).max(axis=-1, keepdims=True), _ROUNDING * largest + _SILENCE)
     frames = centred_frames(x, frame_samples, hop_samples)
     peak = jnp.abs(frames).max(axis=-1)
@@ -101,7 +104,7 @@ def autocorrelation_pitch(
     left, middle, right = neighbours(r)
     side, above = vertex(-r)
     lag = (_FINE * shortest + jnp.arange(middle.shape[-1]) + side) / _FINE
-    height = jnp.where((middle > left) & (middle >= right) & (middle > 0), jnp.clip(middle + above, 0, 1), -jnp.inf)
+    height = jnp.where((middle > left) & (middle >= right) & (middle > 0), limited(middle + above, 0, 1), -jnp.inf)
     voiced = height - octave_cost * jnp.log2(lag * (fmin_hz / rate_hz))
     best = jnp.argmax(voiced, axis=-1)[..., None]
 
@@ -110,4 +113,5 @@ def autocorrelation_pitch(
 
     quiet = 2 - peak / clip_peak * ((1 + voicing_threshold) / silence_threshold)
     unvoiced = voicing_threshold + jnp.maximum(quiet, 0)
-    return jnp.where(at_best(voiced) > unvoiced, rate_hz / at_best(lag), jnp.nan), jnp.maximum(at_best(height), 0)
+    periodicity = jnp.where(jnp.isfinite(mean), floored(at_best(height), 0), jnp.nan)
+    return jnp.where(at_best(voiced) > unvoiced, rate_hz / at_best(lag), jnp.nan), periodicity

@@ -3,7 +3,8 @@
 Audio [..., time] in, [...] out, so that a loss takes its (weighted) mean and a metric keeps every clip. Gradients are
 finite, at silence and between equal clips too, and a NaN in a frame makes its clip's distance NaN. Floors are for
 audio in [-1, 1] and a spectrum without scaling. Every function raises ValueError where shapes differ, where a clip
-is empty, and where :func:`stft` or :func:`log_mel` refuse one too short for their padding or first frame.
+is empty, and where :func:`stft` or :func:`log_mel` refuse one too short for their padding or first frame; one shorter
+than a window that they take is measured with the zeros around it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jax.typing import ArrayLike
 
 from audiodiff.dsp.choices import check_choice
 from audiodiff.dsp.mel import MelSpec, log_mel
-from audiodiff.dsp.precision import at_least_float32
+from audiodiff.dsp.precision import at_least_float32, floored
 from audiodiff.dsp.stft import StftSpec, power, stft
 from audiodiff.types import Array
 
@@ -134,9 +135,7 @@ def multi_resolution_stft_distance(estimate: ArrayLike, target: ArrayLike, spec:
 def mel_distance(estimate: ArrayLike, target: ArrayLike, spec: MelSpec) -> Array:
     """Return mean_{m, b} |log_mel(estimate) - log_mel(target)|, in the unit of ``spec.log`` (HiFi-GAN's mel loss)."""
     estimate, target = _pair(estimate, target)
-    distance = jnp.abs(log_mel(estimate, spec) - log_mel(target, spec)).mean(axis=(-2, -1))
-    # The floor of a log-mel can swallow a NaN, which would then pass for silence.
-    return jnp.where(jnp.isfinite(estimate + target).all(axis=-1), distance, jnp.nan)
+    return jnp.abs(log_mel(estimate, spec) - log_mel(target, spec)).mean(axis=(-2, -1))
 
 
 def complex_stft_distance(estimate: ArrayLike, target: ArrayLike, spec: StftSpec) -> Array:
@@ -234,9 +233,7 @@ def _stft_terms(estimate: Array, target: Array, stft_spec: StftSpec, spec: Multi
 
 
 def _floored_power(audio: Array, spec: StftSpec, floor: float) -> Array:
-    # Not jnp.maximum: compiled into a sum on the CPU (jaxlib 0.10.2), its maximum of NaN and the floor is the floor.
-    squared = power(stft(audio, spec))
-    return jnp.where(squared < floor, floor, squared)
+    return floored(power(stft(audio, spec)), floor)
 
 
 def _safe_sqrt(x: Array) -> Array:

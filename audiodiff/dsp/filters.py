@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from audiodiff.dsp.precision import at_least_float32
+from audiodiff.dsp.precision import as_audio, at_least_float32
 from audiodiff.types import Array
 
 
@@ -37,11 +37,12 @@ def equalise(audio: ArrayLike, gains_db: tuple[float, ...]) -> Array:
 
     The filter has zero phase and is circular over the clip: Y_k = 10^(g_k / 20) X_k on the DFT, so the negated gains
     undo it, but for rounding. Measured gains level a data set's long-term spectrum before noise is added, as the band
-    equaliser of Multi-Band Diffusion does (San Roman et al. 2023). Raises ValueError for fewer than two gains.
+    equaliser of Multi-Band Diffusion does (San Roman et al. 2023). Raises ValueError for fewer than two gains and for a
+    clip without samples.
     """
     if len(gains_db) < 2:
         raise ValueError(f"gains_db has {len(gains_db)} entries; give at least two, at 0 Hz and at half the rate")
-    x = at_least_float32(audio)
+    x = as_audio(audio)
     time = x.shape[-1]
     half_rates = np.arange(time // 2 + 1) * 2 / time  # the last bin of an odd length lies below half the rate
     gain_db = np.interp(half_rates, np.linspace(0, 1, len(gains_db)), gains_db)

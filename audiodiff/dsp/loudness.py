@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from audiodiff.dsp.auditory_scales import hz_to_bark
 from audiodiff.dsp.framing import frame
 from audiodiff.dsp.masking import MaskingSpec, bark_power, level_db_spl, spreading_matrix
-from audiodiff.dsp.precision import FULL, at_least_float32
+from audiodiff.dsp.precision import FULL, as_audio, at_least_float32, floored
 from audiodiff.types import Array
 
 # The analogue filters behind BS.1770's table for 48 kHz. The shelf's gain at its own frequency is not quite half of
@@ -76,8 +76,9 @@ def integrated_loudness_lkfs(audio: ArrayLike, rate_hz: float, channel_gains: tu
     -3.01 LKFS. With ``channel_gains`` (``CHANNEL_GAINS_5_0``, or its first two for stereo) audio is
     [..., channel, time] and the channels add up.
 
-    NaN where no block is louder than -70 LKFS; gradients are finite there. Raises ValueError for a clip shorter than
-    a block, which has no integrated loudness: :func:`k_weighted_level_db` measures those, under another name.
+    NaN where no block is louder than -70 LKFS, gradients being finite there, and where a sample is not finite. Raises
+    ValueError for a clip shorter than a block, which has no integrated loudness: :func:`k_weighted_level_db` measures
+    those, under another name.
     """
     x = _checked(audio, channel_gains)
     block, hop = round(0.4 * rate_hz), round(0.1 * rate_hz)
@@ -97,7 +98,8 @@ def k_weighted_level_db(audio: ArrayLike, rate_hz: float, channel_gains: tuple[f
 
     z is the mean square over the whole clip [..., time], or [..., channel, time] with ``channel_gains``. It is
     near the integrated loudness where no block is gated, and the measure for clips under 400 ms, which have none.
-    Silence is -inf, with gradient 0.
+    Silence is -inf, with gradient 0; a clip with a sample that is not finite is NaN. Raises ValueError for one without
+    samples.
     """
     weighted = k_weight(_checked(audio, channel_gains), rate_hz)
     return _decibels(_sum_channels(jnp.square(weighted).mean(axis=-1), channel_gains, -1))
@@ -124,7 +126,7 @@ def specific_loudness(excitation_db_spl: ArrayLike, quiet_db_spl: ArrayLike) -> 
     N' = 0.08 (E_TQ / E_0)^0.23 ((0.5 + 0.5 E / E_TQ)^0.23 - 1), 0 below the threshold (Zwicker and Fastl, 1990).
     """
     excitation, quiet = at_least_float32(excitation_db_spl), jnp.asarray(quiet_db_spl)
-    above = 10 ** (jnp.maximum(excitation - quiet.astype(excitation.dtype), 0) / 10)
+    above = 10 ** (floored(excitation - quiet.astype(excitation.dtype), 0) / 10)
     at_quiet = 10 ** (0.023 * quiet.astype(excitation.dtype))
     return 0.08 * at_quiet * ((0.5 + 0.5 * above) ** 0.23 - 1)
 
@@ -172,7 +174,7 @@ def _response(rate_hz: float, fft_samples: int) -> np.ndarray:
 
 def _checked(audio: ArrayLike, channel_gains: tuple[float, ...] | None) -> Array:
     """Return the audio as floats, [..., time], or [..., channel, time] where there are gains."""
-    x = at_least_float32(audio)
+    x = as_audio(audio)
     if channel_gains is not None and (x.ndim < 2 or x.shape[-2] != len(channel_gains)):
         raise ValueError(
             f"channel_gains has {len(channel_gains)} entries and the audio the shape {x.shape}; it must be "
@@ -194,5 +196,5 @@ def _mean_where(z: Array, chosen: Array) -> Array:
 
 def _decibels(z: Array) -> Array:
     """Return -0.691 + 10 log10 z; -inf with gradient 0 where z is 0."""
-    positive = z > 0
-    return jnp.where(positive, _OFFSET_DB + 10 * jnp.log10(jnp.where(positive, z, 1)), -jnp.inf)
+    zero = z <= 0  # false for a NaN, which is no silence
+    return jnp.where(zero, -jnp.inf, _OFFSET_DB + 10 * jnp.log10(jnp.where(zero, 1, z)))

@@ -7,8 +7,9 @@ a loud band raises the threshold of its neighbours, and an error below the thres
     threshold = temporal_masking_db_spl(masking_threshold_db_spl(target, spec), spec)
     loss = masked_distance(estimate - target, threshold, spec)
 
-Gradients are finite, at silence too. For a loss, compute the threshold from the target and stop its gradient. It is a
-model of the average ear in 1 Bark steps: it ranks errors, it does not replace listeners.
+Gradients are finite, at silence too. For a loss, compute the threshold from the target and stop its gradient. A sample
+that is not finite makes NaN of all that hears it. It is a model of the average ear in 1 Bark steps: it ranks errors, it
+does not replace listeners.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from audiodiff.dsp.auditory_scales import check_calibration, hz_to_bark, threshold_in_quiet_db_spl
-from audiodiff.dsp.precision import FULL, at_least_float32
+from audiodiff.dsp.precision import FULL, as_audio, at_least_float32, floored, limited
 from audiodiff.dsp.stft import StftSpec, power, stft
 from audiodiff.types import Array
 
@@ -114,9 +115,9 @@ def bark_power(audio: ArrayLike, spec: MaskingSpec) -> Array:
     """Return the mean square of audio [..., time] in bands of one Bark, [..., frame, band].
 
     The bands add up to the frame's mean square, weighted by the squared window (Parseval): a sine of amplitude A
-    gives A^2 / 2 to its band.
+    gives A^2 / 2 to its band. Raises ValueError for a clip without samples.
     """
-    energy = power(stft(audio, spec.stft))
+    energy = power(stft(as_audio(audio), spec.stft))
     return jnp.matmul(energy, _bin_to_band(spec).astype(energy.dtype), precision=FULL)
 
 
@@ -125,7 +126,7 @@ def level_db_spl(mean_square: Array, spec: MaskingSpec) -> Array:
 
     Anything below 160 dB under full scale, silence included, has the level there.
     """
-    return spec.full_scale_db_spl + 10 * jnp.log10(2 * jnp.maximum(mean_square, _SILENCE))
+    return spec.full_scale_db_spl + 10 * jnp.log10(2 * floored(mean_square, _SILENCE))
 
 
 def tonality(audio: ArrayLike, spec: MaskingSpec) -> Array:
@@ -133,10 +134,11 @@ def tonality(audio: ArrayLike, spec: MaskingSpec) -> Array:
 
     min(SFM / -60 dB, 1), with the spectral flatness SFM the geometric over the arithmetic mean of the power spectrum
     (Johnston, 1988). It is one number for the whole spectrum, so that noise in a narrow band counts as a tone.
+    Raises ValueError for a clip without samples.
     """
-    energy = jnp.maximum(power(stft(audio, spec.stft)) / spec.fft_samples, _SILENCE)
+    energy = floored(power(stft(as_audio(audio), spec.stft)) / spec.fft_samples, _SILENCE)
     flatness_db = 10 * (jnp.log10(energy).mean(axis=-1) - jnp.log10(energy.mean(axis=-1)))
-    return jnp.clip(flatness_db / -60, 0, 1)
+    return limited(flatness_db / -60, 0, 1)
 
 
 def threshold_of_bands_db_spl(mean_square: Array, tonality: ArrayLike, spec: MaskingSpec) -> Array:
@@ -151,7 +153,7 @@ def threshold_of_bands_db_spl(mean_square: Array, tonality: ArrayLike, spec: Mas
     a, bark = jnp.asarray(tonality, mean_square.dtype)[..., None], np.arange(spec.bands) + 0.5
     offset_db = a * (14.5 + bark).astype(mean_square.dtype) + (1 - a) * 5.5
     masked = level_db_spl(jnp.matmul(mean_square, spread, precision=FULL), spec) - offset_db
-    return jnp.maximum(masked, spec.quiet_db_spl().astype(masked.dtype))
+    return floored(masked, spec.quiet_db_spl().astype(masked.dtype))
 
 
 def masking_threshold_db_spl(audio: ArrayLike, spec: MaskingSpec) -> Array:
@@ -176,9 +178,11 @@ def temporal_masking_db_spl(threshold_db_spl: ArrayLike, spec: MaskingSpec, *, c
     after = _persistence(spec.forward_s, spec, frames)
     before = [] if causal else _persistence(spec.backward_s, spec, frames)
     around = [(0, 0)] * (threshold.ndim - 2) + [(len(after), len(before)), (0, 0)]
-    above = jnp.pad(jnp.maximum(threshold - quiet, 0), around)
+    above = jnp.pad(floored(threshold - quiet, 0), around)
     shares = [*reversed(after), 1.0, *before]  # of the masker len(after) frames ago, ..., now, ... len(before) ahead
-    return jnp.stack([share * above[..., i : i + frames, :] for i, share in enumerate(shares)]).max(axis=0) + quiet
+    maskers = jnp.stack([share * above[..., i : i + frames, :] for i, share in enumerate(shares)])
+    # Said apart, because a compiled maximum over an axis can leave out a NaN.
+    return jnp.where(jnp.isnan(maskers).any(axis=0), jnp.nan, maskers.max(axis=0)) + quiet
 
 
 def masking_weights(threshold_db_spl: ArrayLike, spec: MaskingSpec) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from audiodiff.dsp.choices import check_choice
-from audiodiff.dsp.precision import FULL
+from audiodiff.dsp.precision import FULL, as_audio, floored, limited
 from audiodiff.dsp.stft import StftSpec, magnitude, power, stft
 from audiodiff.types import Array
 
@@ -213,8 +213,11 @@ def differing_fields(ours: MelSpec, theirs: MelSpec) -> dict[str, tuple[Any, Any
 
 
 def mel_spectrogram(audio: ArrayLike, spec: MelSpec) -> Array:
-    """Return mel magnitudes or powers [..., frame, band] of audio [..., time], before any logarithm."""
-    spectrum = stft(audio, spec.stft)
+    """Return mel magnitudes or powers [..., frame, band] of audio [..., time], before any logarithm.
+
+    A frame with a sample that is not finite is NaN. Raises ValueError for a clip without samples.
+    """
+    spectrum = stft(as_audio(audio), spec.stft)
     energy = magnitude(spectrum, spec.power_epsilon) if spec.power == 1 else power(spectrum) + spec.power_epsilon
     return jnp.matmul(energy, spec.filterbank().T.astype(energy.dtype), precision=FULL)
 
@@ -223,9 +226,9 @@ def compress(mel: Array, spec: MelSpec) -> Array:
     """Apply the floor, logarithm, reference and range of ``spec`` to mel magnitudes or powers [..., frame, band].
 
     ``top_db`` counts from the maximum of each clip's own [frame, band], whatever else is in the batch (librosa
-    counts from the maximum of the whole array).
+    counts from the maximum of the whole array). A NaN stays NaN, and that maximum is of the other values.
     """
-    mel = jnp.maximum(mel, spec.floor) if spec.floor_rule == "clip" else mel + spec.floor
+    mel = floored(mel, spec.floor) if spec.floor_rule == "clip" else mel + spec.floor
     match spec.log:
         case "none":
             value = mel
@@ -236,17 +239,19 @@ def compress(mel: Array, spec: MelSpec) -> Array:
         case "db":
             value = 20 / spec.power * jnp.log10(mel) - spec.reference_db
     if spec.top_db is not None:
-        value = jnp.maximum(value, value.max(axis=(-2, -1), keepdims=True) - spec.top_db)
+        largest = value.max(axis=(-2, -1), keepdims=True, where=~jnp.isnan(value), initial=-jnp.inf)
+        value = floored(value, largest - spec.top_db)
     if spec.unit_range is not None:
         low, high = spec.unit_range
-        value = jnp.clip((value - low) / (high - low), 0, 1)
+        value = limited((value - low) / (high - low), 0, 1)
     return value
 
 
 def log_mel(audio: ArrayLike, spec: MelSpec) -> Array:
     """Return the log-mel spectrogram [..., frame, band] of audio [..., time] at ``spec.rate_hz``, in [-1, 1].
 
-    The gradient is finite everywhere, silence included: there it is 0 wherever the floor holds.
+    The gradient is finite everywhere, silence included: there it is 0 wherever the floor holds. A frame with a sample
+    that is not finite is NaN, not silence. Raises ValueError for a clip without samples.
     """
     return compress(mel_spectrogram(audio, spec), spec)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from audiodiff.dsp.precision import at_least_float32
+from audiodiff.dsp.precision import at_least_float32, floored
 from audiodiff.types import Array
 
 # ViSQOL's window of 3 x 3, nearly a Gaussian with a standard deviation of half a pixel. The weights add up to 1.
@@ -28,17 +28,18 @@ def nsim(log_mel: ArrayLike, reference: ArrayLike, *, low: float, high: float) -
     figure depends on that range, and is a similarity in [-1, 1], not a MOS: ViSQOL takes gammatone spectrograms,
     aligns patches and maps to MOS.
 
-    Differentiable, with gradient 0 below ``low``. Raises ValueError for shapes that differ, and unless low < high.
+    Differentiable, with gradient 0 below ``low``. Raises ValueError for shapes that differ or hold nothing, and unless
+    low < high.
     """
     degraded, reference = at_least_float32(log_mel), at_least_float32(reference)
-    if degraded.shape != reference.shape or degraded.ndim < 2:
+    if degraded.shape != reference.shape or degraded.ndim < 2 or 0 in degraded.shape[-2:]:
         raise ValueError(
             f"log-mels of shapes {degraded.shape} and {reference.shape} cannot be compared; both must be "
-            "[..., frame, band], of one spec and one length"
+            "[..., frame, band], of one spec and one length, at least 1"
         )
     if not low < high:
         raise ValueError(f"low is {low} and high is {high}; low < high must hold, such as -100 and 0 dB")
-    d, r = (jnp.maximum((x - float(low)) / float(high - low), 0) for x in (degraded, reference))
+    d, r = (floored((x - float(low)) / float(high - low), 0) for x in (degraded, reference))
     mean_d, mean_r = _smooth(d), _smooth(r)
     intensity = (2 * mean_r * mean_d + _C1) / (jnp.square(mean_r) + jnp.square(mean_d) + _C1)
     variances = (_smooth(r * r) - jnp.square(mean_r)) * (_smooth(d * d) - jnp.square(mean_d))

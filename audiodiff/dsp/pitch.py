@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from audiodiff.dsp.framing import frame
-from audiodiff.dsp.precision import at_least_float32
+from audiodiff.dsp.precision import as_audio, at_least_float32, floored, limited
 from audiodiff.types import Array
 
 # Differences below this fraction of a frame's energy are the rounding of its float32 sums and say nothing of
@@ -36,12 +36,14 @@ def yin(
     f0_hz is NaN where a frame is unvoiced. The aperiodicity is the depth of the chosen trough, or the least d'
     of an unvoiced frame, in [0, 1]: the part of the power that does not repeat. Frame m is centred on sample
     m hop_samples (zeros beyond the ends), so there are 1 + time // hop_samples, as many as a centred STFT has.
-    W = frame_samples less the longest lag. Silence is unvoiced, and gradients through f0_hz are finite.
+    W = frame_samples less the longest lag. Silence is unvoiced, and gradients through f0_hz are finite. A frame with a
+    sample that is not finite has NaN for both: the aperiodicity tells it from an unvoiced one.
 
-    Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails or a frame is shorter than two periods.
+    Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails, a frame is shorter than two periods, or a clip
+    has no samples.
     """
     shortest, lags = two_periods(rate_hz, fmin_hz, fmax_hz, frame_samples)
-    d, energy = _difference(centred_frames(at_least_float32(audio), frame_samples, hop_samples), lags)
+    d, energy = _difference(centred_frames(as_audio(audio), frame_samples, hop_samples), lags)
     normalised = _normalise(d, energy)
 
     search = slice(shortest - 1, lags)  # with a neighbour at either end
@@ -59,7 +61,7 @@ def yin(
 
     f0_hz = rate_hz / (shortest + chosen[..., 0] + at_chosen(place))
     aperiodicity = jnp.where(voiced, at_chosen(depth), at_chosen(middle))
-    return jnp.where(voiced, f0_hz, jnp.nan), jnp.clip(aperiodicity, 0, 1)
+    return jnp.where(voiced, f0_hz, jnp.nan), limited(aperiodicity, 0, 1)
 
 
 def lag_range(rate_hz: float, fmin_hz: float, fmax_hz: float) -> tuple[int, int]:
@@ -104,7 +106,7 @@ def cumulative_mean_normalised_difference(frames: ArrayLike, lags: int) -> Array
 
     d(tau) = sum_{j < W} (x[j] - x[j + tau])^2 by FFT (eq. 6), W = samples - lags + 1, and
     d'(0) = 1, d'(tau) = d(tau) / ((1 / tau) sum_{i = 1}^{tau} d(i)) (eq. 8): 0 at the period of a periodic frame,
-    about 1 everywhere for noise, and 1 for silence and constants.
+    about 1 everywhere for noise, 1 for silence and constants, and NaN from tau = 1 on where a sample is not finite.
 
     Raises ValueError unless 2 <= lags <= samples / 2.
     """
@@ -138,7 +140,7 @@ def _difference(frames: Array, lags: int) -> tuple[Array, Array]:
     total = jnp.cumsum(jnp.square(frames), axis=-1)
     total = jnp.concatenate([jnp.zeros_like(total[..., :1]), total], axis=-1)
     energy = total[..., window : window + lags] - total[..., :lags] + total[..., window, None]
-    return jnp.maximum(energy - 2 * correlation[..., :lags], 0), energy
+    return floored(energy - 2 * correlation[..., :lags], 0), energy
 
 
 def neighbours(y: Array) -> tuple[Array, Array, Array]:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from scipy import stats
 
 from audiodiff.dsp.pitch import centred_frames, cumulative_mean_normalised_difference, neighbours, two_periods, vertex
-from audiodiff.dsp.precision import at_least_float32
+from audiodiff.dsp.precision import as_audio, limited
 from audiodiff.types import Array
 
 # The prior of pYIN over thresholds, the decay of its prior over troughs, and the share of belief that the lowest
@@ -51,18 +51,20 @@ def pyin(
     quantised to 10 cents by default; NaN where the path is unvoiced. voiced_probability is the belief of step 2,
     before any path.
     Frame m is centred on sample m hop_samples (zeros beyond the ends): there are 1 + time // hop_samples. The path
-    knows the whole clip, and padding is part of it. Not differentiable: the result is a choice among bins.
+    knows the whole clip, and padding is part of it. Not differentiable: the result is a choice among bins. A frame with
+    a sample that is not finite has NaN for both, where an unvoiced one has a probability; the path sees it as unvoiced.
 
     Steps 2 and 3 with these defaults are librosa's. Its step 1 differs (0.11): its d takes the samples after a frame
     as zeros, and so is never 0 for a periodic frame, and it takes a d' that falls to an end of the range for a trough.
 
     Raises ValueError where 0 < fmin_hz < fmax_hz <= rate_hz / 4 fails, a frame is shorter than two periods,
-    switch_prob is not in (0, 1), resolution_semitones is not in (0, 1], or max_transition_rate is too low for the hop:
-    it is counted in whole semitones per frame, and at none the path would keep one pitch for the whole clip.
+    switch_prob is not in (0, 1), resolution_semitones is not in (0, 1], a clip has no samples, or max_transition_rate
+    is too low for the hop: it is counted in whole semitones per frame, and at none the path would keep one pitch for
+    the whole clip.
     """
     shortest, lags = two_periods(rate_hz, fmin_hz, fmax_hz, frame_samples)
     per_octave, reach = _grid(rate_hz, hop_samples, max_transition_rate, switch_prob, resolution_semitones)
-    x = at_least_float32(audio)
+    x = as_audio(audio)
     d = cumulative_mean_normalised_difference(centred_frames(x, frame_samples, hop_samples), lags)
 
     bins = int(np.floor(per_octave * np.log2(fmax_hz / fmin_hz))) + 1
@@ -70,13 +72,14 @@ def pyin(
     side, _ = vertex(around)
     place = per_octave * jnp.log2(rate_hz / ((shortest + jnp.arange(side.shape[-1]) + side) * fmin_hz))
     pitch = _into_bins(_trough_probabilities(around), jnp.round(place).astype(int), bins)
-    voiced_probability = jnp.clip(pitch.sum(axis=-1), 0, 1)
+    voiced_probability = limited(pitch.sum(axis=-1), 0, 1)
     unvoiced = jnp.broadcast_to((1 - voiced_probability[..., None]) / bins, pitch.shape)
     observed = jnp.stack([_log(pitch), _log(unvoiced)], axis=-2)
 
     path = _viterbi(observed, reach, switch_prob)
     f0_hz = fmin_hz * 2 ** ((path % bins).astype(x.dtype) / per_octave)
-    return jnp.where(path < bins, f0_hz, jnp.nan), voiced_probability
+    bad = jnp.isnan(d[..., -1])  # no trough was found there
+    return jnp.where((path < bins) & ~bad, f0_hz, jnp.nan), jnp.where(bad, jnp.nan, voiced_probability)
 
 
 def _trough_probabilities(d: Array) -> Array:

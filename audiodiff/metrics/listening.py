@@ -127,8 +127,9 @@ def bradley_terry(wins: ArrayLike) -> Ranking:
     group of systems never lost to, or never met, the rest, no finite strengths fit, and this is an error.
     """
     wins = np.asarray(wins, np.float64)
-    if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or not (wins >= 0).all() or wins.diagonal().any():
-        raise ValueError(f"wins {wins.shape}: give [system, system], none negative or NaN, with 0 on the diagonal")
+    counts = wins.ndim == 2 and len(wins) > 1 and bool((np.isfinite(wins) & (wins >= 0)).all())
+    if not counts or wins.shape[0] != wins.shape[1] or wins.diagonal().any():
+        raise ValueError(f"wins {wins.shape}: give [system, system], 2 or more, finite and from 0, 0 on the diagonal")
     groups, group = connected_components(wins > 0, directed=True, connection="strong")
     if groups > 1:
         members = [np.flatnonzero(group == g).tolist() for g in range(groups)]

@@ -72,7 +72,7 @@ def nearest(
     check_same_dim(queries, references)
     available = len(references) - leave_one_out
     if not 1 <= count <= available:
-        raise ValueError(f"{count} neighbours asked of {available} references: ask for 1 to {available}, or give more")
+        raise ValueError(f"{count} neighbours asked of {available} references: ask for fewer, at least 1, or give more")
     if leave_one_out and len(queries) != len(references):
         raise ValueError(f"leaving one out needs one set, not {len(queries)} queries and {len(references)} references")
     found = []
@@ -122,8 +122,13 @@ def neighbourhood(real: ArrayLike, generated: ArrayLike, k: int = 5, confidence:
 def expected_coverage(real_count: int, generated_count: int, k: int = 5) -> float:
     """Return the expected coverage of two sets from one distribution, in % (Naeem et al. 2020, Lemma 2).
 
-    1 - prod_{j=1..k} (N - j) / (N + M - j): of the N + M - 1 others, not all of the k nearest are real.
+    1 - prod_{j=1..k} (N - j) / (N + M - j): of the N + M - 1 others, not all of the k nearest are real. Raises
+    ValueError for counts of which :func:`neighbourhood` has no coverage.
     """
+    if not (1 <= k < real_count and generated_count >= 1):
+        raise ValueError(
+            f"k={k} with {real_count} real and {generated_count} generated clips: give k from 1 and more real clips"
+        )
     j = np.arange(1, k + 1)
     return float(100 * (1 - np.prod((real_count - j) / (real_count + generated_count - j))))
 
@@ -162,7 +167,13 @@ def nearest_neighbour_ratio(
             "nearest-neighbour ratio: give at least 2, 2 and 4"
         )
     floor = COPY_DISTANCE * float(np.median(nearest(held_out, held_out, leave_one_out=True)[0]))
-    floor = max(floor, np.finfo(np.float64).tiny)
+    if floor == 0:
+        raise ValueError(
+            f"half or more of the {len(held_out)} held-out clips have a copy among them, so that no distance is the "
+            "usual one: leave out copies, and clips of silence"
+        )
+    if not 0 < copies_expected < 100:
+        raise ValueError(f"copies_expected is {copies_expected}; it must be between 0 and 100 percent, such as 1")
 
     ours = _log_ratio(samples, train, held_out, floor)
     theirs = _log_ratio(held_out, train, held_out, floor, leave_one_out=True)

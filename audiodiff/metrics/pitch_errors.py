@@ -1,6 +1,7 @@
 """Compare F0 contours in cents, over the frames where both are voiced, with a count of the frames that are not.
 
-A contour is F0 in Hz, [..., frame]; NaN or a value not above zero marks an unvoiced frame.
+A contour is F0 in Hz, [..., frame]; NaN or a value not above zero marks an unvoiced frame, infinity is an error. Where
+audio holds NaN an estimator's F0 is NaN as in silence: its second output, NaN there alone, tells the two apart.
 """
 
 from __future__ import annotations
@@ -60,11 +61,20 @@ def f0_error(
 
 
 def paired_contours(estimate_hz: ArrayLike, reference_hz: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return both contours in float64 with NaN wherever they are unvoiced."""
+    """Return both contours in float64 with NaN wherever they are unvoiced.
+
+    Raises ValueError for shapes that differ or have no axis, and for infinite values.
+    """
     estimate, reference = np.asarray(estimate_hz, np.float64), np.asarray(reference_hz, np.float64)
     if estimate.shape != reference.shape or estimate.ndim == 0:
         raise ValueError(
             f"F0 contours of shapes {estimate.shape} and {reference.shape} cannot be compared frame by frame: "
             "use the same hop and length for both"
         )
-    return tuple(np.where(np.isfinite(f0) & (f0 > 0), f0, np.nan) for f0 in (estimate, reference))  # type: ignore
+    for name, f0 in (("estimate", estimate), ("reference", reference)):
+        if infinite := int(np.isinf(f0).sum()):
+            raise ValueError(
+                f"{infinite} of {f0.size} frames of the {name} have an infinite F0: NaN marks an unvoiced frame, and a "
+                "clip without an F0 is left out, counted"
+            )
+    return tuple(np.where(f0 > 0, f0, np.nan) for f0 in (estimate, reference))  # type: ignore[return-value]

@@ -1,6 +1,6 @@
 """Score one F0 track against another: errors of pitch, of voicing, and of both, per clip and over clips.
 
-A track is F0 in Hz, [..., frame]; NaN or a value not above zero marks an unvoiced frame, as in
+A track is F0 in Hz, [..., frame]; NaN or a value not above zero marks an unvoiced frame and infinity is an error, as in
 :mod:`audiodiff.metrics.pitch_errors`, whose median of cents says how close the good frames are. These figures say
 how often frames are bad. For an estimator that gives voicing apart from F0, :func:`track` joins the two.
 """

@@ -1,7 +1,8 @@
 """Compare an estimate with its target sample by sample or cepstrum by cepstrum: SNR, SI-SDR, mel-cepstral distortion.
 
 On the last axis, [..., time] -> [...], in dB and float64. What cannot be measured is NaN: a clip with a NaN in it,
-and by default a silent target; ``silence="raise"`` makes an error of the latter. Different lengths are refused.
+and by default a silent target; ``silence="raise"`` makes an error of the latter. Different lengths are refused, and
+clips without samples; no function knows the rate of a clip, which both must share.
 """
 
 from __future__ import annotations
@@ -90,17 +91,21 @@ def mel_cepstra(audio: ArrayLike, spec: dsp.MelSpec, order: int = 24) -> np.ndar
     ln H[b] = c_0 + sum_d c_d cos(pi d (2 b + 1) / (2 B)) over the B bands, the one-sided series in which SPTK writes
     its mel-cepstra and for which the constant of :func:`cepstral_distortion` gives decibels. An orthonormal MFCC is
     sqrt(B / 2) times as large for d > 0. Of ``spec`` the rate, STFT, filters and floor are used; power 2 is halved.
-    A clip with a NaN in it has NaN throughout. Raises ValueError for an order that is not below the number of bands.
+    A frame with a sample that is not finite is NaN. Raises ValueError for an order that is not below the number of
+    bands, and for a clip shorter than the window, whose cepstra would be those of its ends.
     """
     if not 1 <= order < spec.bands:
         raise ValueError(f"order is {order}; it must be from 1 to {spec.bands - 1}, one less than the mel bands")
     plain = dataclasses.replace(spec, log="ln", reference_db=0.0, top_db=None, unit_range=None)
     audio = np.asarray(audio)
+    if audio.shape[-1:] < (spec.stft.window_samples,):
+        raise ValueError(
+            f"a clip of shape {audio.shape} is shorter than the window of {spec.stft.window_samples} samples and has "
+            "no cepstrum; give longer clips, or a spec with a shorter window"
+        )
     mfcc = dsp.mfcc(dsp.log_mel(audio, plain), order + 1)
     cepstra = np.asarray(mfcc, np.float64) * math.sqrt(2 / spec.bands) / spec.power
     cepstra[..., 0] /= math.sqrt(2)
-    # Said here, because a floor can swallow a NaN: the bad sample would pass for silence.
-    cepstra[~np.isfinite(audio).all(axis=-1)] = np.nan
     return cepstra
 
 
@@ -108,9 +113,11 @@ def cepstral_distortion(estimate: ArrayLike, target: ArrayLike) -> np.ndarray:
     """Return the mel-cepstral distortion in dB of cepstra [..., frame, coefficient], frame by frame (Kubichek, 1993).
 
     mean_m (10 / ln 10) sqrt(2 sum_{d >= 1} (c_d - c'_d)^2). The first coefficient is taken to be c_0, the level, and
-    left out.
+    left out. NaN where another is not finite. Raises ValueError for unequal or empty shapes, and for a level alone.
     """
     x, s = _cepstra(estimate, target)
+    if s.shape[-1] < 2:
+        raise ValueError(f"cepstra of shape {s.shape} are levels alone; give at least 2 coefficients, c_0 and a shape")
     return MCD_DB * np.linalg.norm((x - s)[..., 1:], axis=-1).mean(axis=-1)
 
 
@@ -120,7 +127,7 @@ def aligned_cepstral_distortion(estimate: ArrayLike, target: ArrayLike, penalise
     The path is the cheapest in Euclidean distance without c_0, and the mean runs over its steps, so clips that differ
     by repeated frames alone are at 0. ``penalise_length`` multiplies by max(n, m) / min(n, m), so that another pace
     costs something wherever the clips differ at all (MCD-DTW-SL; Chen et al., 2022). NaN where a cepstrum is not
-    finite.
+    finite. Raises ValueError for other than two axes, no frames, and a level alone.
     """
     x, s = np.asarray(estimate, np.float64), np.asarray(target, np.float64)
     costs = euclidean_costs(x[..., 1:], s[..., 1:])
@@ -145,11 +152,11 @@ def mel_cepstral_distortion(
     Frame by frame, or with ``aligned`` along the path of dynamic time warping, for which the lengths may differ and
     ``penalise_length`` is that of :func:`aligned_cepstral_distortion` (cut padding off before: it counts). With
     order = bands - 1 it is the root-mean-square distance of two log-mels in dB, their mean levels taken out: a gain
-    changes nothing (above the floor). A silent target has a flat cepstrum that could be compared with; it is
+    changes nothing (above the floor). Silence on either side has a flat cepstrum that could be compared with; it is
     undefined here all the same.
     """
     x, s = _pair(estimate, target, equal_lengths=not aligned)
-    missing = _silent(s, silence)
+    missing = _silent(s, silence) | (x == 0).all(axis=-1)
     if not aligned:
         return np.where(missing, np.nan, cepstral_distortion(*(mel_cepstra(a, spec, order) for a in (x, s))))
     x, s = (mel_cepstra(a, spec, order) for a in (x, s))
@@ -164,7 +171,8 @@ def mel_cepstral_distortion(
 def squared_mfcc_distance(estimate: ArrayLike, target: ArrayLike) -> np.ndarray:
     """Return mean_m |MFCC_m - MFCC'_m|^2 of coefficients [..., frame, coefficient], every one of them included.
 
-    Often written where mel-cepstral distortion is meant, which it is not: it has c_0, no root and no decibels.
+    Often written where mel-cepstral distortion is meant, which it is not: it has c_0, no root and no decibels. NaN
+    where one is not finite.
     """
     x, s = _cepstra(estimate, target)
     return np.square(x - s).sum(axis=-1).mean(axis=-1)
@@ -192,7 +200,7 @@ def _cepstra(estimate: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.nda
             f"cepstra of shapes {x.shape} and {s.shape} cannot be compared frame by frame; "
             "give equal [..., frame, coefficient], or align them (aligned_cepstral_distortion)"
         )
-    return x, s
+    return np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(s), s, np.nan)
 
 
 def _energy(x: np.ndarray) -> np.ndarray:
