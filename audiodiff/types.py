@@ -44,7 +44,13 @@ class Context(NamedTuple):
 
 
 class Representation(Protocol):
-    """Map audio [batch, time] or [batch, time, channel] to the array that diffuses, and back."""
+    """Map audio [batch, time] or [batch, time, channel] to the array that diffuses, and back.
+
+    ``shape`` is that of ``encode`` for ``batch`` clips of length_samples: what a sampler draws its first noise in. Axis
+    1 is time, in samples or frames; a longer clip has as many positions or more.
+    """
+
+    def shape(self, batch: int, length_samples: int) -> tuple[int, ...]: ...
 
     def encode(self, audio: Array, key: Array | None = None) -> Array: ...
 

@@ -16,15 +16,43 @@ from audiodiff.build.choices import ConfigError, Table, call, choose, construct,
 from audiodiff.build.network import make_classifier, make_conditions, make_network
 from audiodiff.build.process import make_levels, make_parameterisation, make_process, make_weighting
 from audiodiff.diffusion.processes import Curve
+from audiodiff.dsp.mdct import MdctSpec
 from audiodiff.objectives.classification import REJECT, ClassificationObjective, JudgeFeatures
 from audiodiff.objectives.diffusion import DiffusionObjective
-from audiodiff.representations import Waveform
+from audiodiff.representations import ComplexStft, GriffinLim, LogMel, Mdct, Waveform
 from audiodiff.training.workdir import write_json
 from audiodiff.types import Representation
 
 FACTS_FILE = "model.json"
 
-REPRESENTATIONS: Table[Representation] = {"waveform": (Waveform, ("preemphasis", "equaliser_db"))}
+
+def _waveform(rate_hz: int, **options: Any) -> Waveform:
+    del rate_hz  # a filter is of samples
+    return Waveform(**options)
+
+
+def _complex_stft(rate_hz: int, channels: int, exponent: float = 0.5, **stft: Any) -> ComplexStft:
+    del rate_hz  # sizes are in samples
+    return ComplexStft(dsp.StftSpec(**stft), exponent, channels)
+
+
+def _mdct(rate_hz: int, channels: int, exponent: float = 1.0, **mdct: Any) -> Mdct:
+    del rate_hz
+    return Mdct(MdctSpec(**mdct), exponent, channels)
+
+
+def _log_mel(rate_hz: int, channels: int, mel: Mapping[str, Any], **griffin_lim: Any) -> LogMel:
+    spec = make_mel(mel, rate_hz)
+    return LogMel(spec, GriffinLim(spec, **griffin_lim), channels=channels)
+
+
+REPRESENTATIONS: Table[Representation] = {
+    "waveform": (_waveform, ("preemphasis", "equaliser_db")),
+    "complex_stft": (_complex_stft, ("fft_samples", "hop_samples", "window_samples", "window", "exponent")),
+    "mdct": (_mdct, ("frame_samples", "window", "exponent")),
+    "log_mel": (_log_mel, ("mel", "iterations", "momentum", "mel_iterations")),
+}
+"""Audio to the array that diffuses, ``(channels, rate_hz, **options) -> representation``."""
 
 MEL_SIZES = ("fft_samples", "hop_samples", "window_samples")
 MEL_OPTIONS = (*MEL_SIZES, "bands", "fmin_hz", "fmax_hz", "floor")
@@ -36,8 +64,9 @@ JUDGE_OPTIONS = ("reject_probability", "noise_probability", "max_shift_samples")
 class Facts:
     """Hold what a model must know of the data it was trained on, measured once and saved with the run.
 
-    ``sigma_data`` and ``mean`` are of the array that the model sees: what diffuses, or the judge's log-mel. ``mel`` is
-    the convention that a judge listens in, :meth:`dsp.MelSpec.to_dict`: a config names a preset, and presets change.
+    ``sigma_data`` and ``mean`` are of the array that the model sees: what diffuses, or the judge's log-mel. A log-mel's
+    mean is taken off it, which leaves sigma_data as it is. ``mel`` is the convention that a judge listens in, or a
+    log-mel model speaks, :meth:`dsp.MelSpec.to_dict`: a config names a preset, and presets change.
     """
 
     rate_hz: int
@@ -104,9 +133,18 @@ def measure_facts(
     return facts, statistics
 
 
-def make_representation(config: Mapping[str, Any], channels: int) -> Representation:
-    """Build the map from audio to the array that diffuses."""
-    return construct("representation", REPRESENTATIONS, config, channels=channels)
+def make_representation(
+    config: Mapping[str, Any], channels: int, rate_hz: int = 0, facts: Facts | None = None
+) -> Representation:
+    """Build the map from audio to the array that diffuses: as it is measured, or with its ``facts`` as it is trained.
+
+    Raises ConfigError where a log-mel is not the one that the facts were measured in, and where it lacks a rate.
+    """
+    representation = construct("representation", REPRESENTATIONS, config, channels=channels, rate_hz=rate_hz)
+    if facts is None or not isinstance(representation, LogMel):
+        return representation
+    check_mel(config["mel"], representation.mel, facts, "model")
+    return dataclasses.replace(representation, mean=facts.mean)
 
 
 @dataclass(frozen=True)
@@ -123,6 +161,8 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
     infos = {name: choose("condition", name, facts.conditions) for name in config["conditions"]}
     process = make_process(config["process"])
     parameterisation = make_parameterisation(config["parameterisation"])
+    representation = make_representation(config["representation"], facts.channels, facts.rate_hz, facts)
+    *bins, channels = representation.shape(1, facts.length_samples)[2:]
     training = dict(config["objective"])
     levels, weighting = training.pop("levels"), training.pop("weighting")
     objective = call(
@@ -131,12 +171,16 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         training,
         DIFFUSION_OPTIONS,
         network=make_network(
-            config["network"], make_conditions(infos), audio_channels=facts.channels, dtype=config["dtype"]
+            config["network"],
+            make_conditions(infos),
+            audio_channels=channels,
+            bins=bins[0] if bins else None,
+            dtype=config["dtype"],
         ),
         levels=make_levels(levels, process, facts.sigma_data),
         sigma_data=float(np.float32(facts.sigma_data)),  # as the compiled step sees it, so that levels compare exactly
         strata=config["training"]["batch_size"],
-        representation=make_representation(config["representation"], facts.channels),
+        representation=representation,
         conditions=tuple(infos),
         parameterisation=parameterisation,
         weighting=make_weighting(weighting, parameterisation),
@@ -149,12 +193,7 @@ def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjecti
 
     Raises ConfigError where the judge cannot be, or was trained in another mel than the config now stands for.
     """
-    if facts.channels != 1:
-        raise ConfigError(f"the data have {facts.channels} channels and a judge listens to one: set data.channels=1")
-    for name in config["conditions"]:
-        info = choose("condition", name, facts.conditions)
-        if info.kind != "label":
-            raise ConfigError(f"condition {name!r} is a {info.kind}, and a judge tells labels apart: choose a label")
+    check_labels(config, facts, "judge")
     heads = tuple((name, len(judge_classes(facts, name))) for name in config["conditions"])
     return call(
         "objective",
@@ -162,22 +201,41 @@ def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjecti
         config["objective"],
         JUDGE_OPTIONS,
         network=make_classifier(config["network"], heads, config["dtype"]),
-        features=JudgeFeatures(_judge_mel(config["mel"], facts), facts.mean, facts.sigma_data),
+        features=make_features(config, facts, "judge"),
         heads=heads,
     )
 
 
-def _judge_mel(config: Mapping[str, Any], facts: Facts) -> dsp.MelSpec:
-    """Build the mel of a judge; raise ConfigError where it is not the one that the facts were measured in."""
-    spec = make_mel(config, facts.rate_hz)
+def check_labels(config: Mapping[str, Any], facts: Facts, listener: str) -> None:
+    """Raise ConfigError where the data have several channels, or a condition that is no label."""
+    if facts.channels != 1:
+        raise ConfigError(
+            f"the data have {facts.channels} channels and a {listener} listens to one: set data.channels=1"
+        )
+    for name in config["conditions"]:
+        info = choose("condition", name, facts.conditions)
+        if info.kind != "label":
+            raise ConfigError(
+                f"condition {name!r} is a {info.kind}, and a {listener} tells labels apart: choose a label"
+            )
+
+
+def make_features(config: Mapping[str, Any], facts: Facts, listener: str) -> JudgeFeatures:
+    """Build what a listener hears; raise ConfigError where its mel is not the one that the facts were measured in."""
+    spec = make_mel(config["mel"], facts.rate_hz)
+    check_mel(config["mel"], spec, facts, listener)
+    return JudgeFeatures(spec, facts.mean, facts.sigma_data)
+
+
+def check_mel(config: Mapping[str, Any], spec: dsp.MelSpec, facts: Facts, trained: str) -> None:
+    """Raise ConfigError where a mel is not the one that the facts were measured in, with each field that differs."""
     differing = {} if facts.mel is None else dsp.differing_fields(spec, dsp.MelSpec.from_dict(facts.mel))
     if differing:
         listed = ", ".join(f"{name} is {now!r} and was {then!r}" for name, (now, then) in differing.items())
         raise ConfigError(
-            f"mel {config['name']!r} has changed since the judge was trained: {listed}; "
-            "change the preset back, or train the judge anew"
+            f"mel {config['name']!r} has changed since the {trained} was trained: {listed}; "
+            f"change the preset back, or train the {trained} anew"
         )
-    return spec
 
 
 def judge_classes(facts: Facts, head: str) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from audiodiff.build.choices import ConfigError, Table, choose, construct
+from audiodiff.build.choices import ConfigError, Table, call, choose, construct
 from audiodiff.data.sources import ConditionInfo
 from audiodiff.networks.classifier import LogMelClassifier
 from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.dilated_stack import DilatedStack
 from audiodiff.networks.functional import Classify, Functional
+from audiodiff.networks.over_bins import OverBins
 from audiodiff.networks.unet1d import UNet1d
+from audiodiff.networks.unet2d import UNet2d
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -29,6 +31,11 @@ CONDITIONS: dict[str, Callable[[str, ConditionInfo], ConditionSpec]] = {
 def _unet1d(audio_channels: int, **options: Any) -> Any:
     del audio_channels  # it puts out as many as it is given
     return UNet1d(**options)
+
+
+def _unet2d(audio_channels: int, **options: Any) -> Any:
+    del audio_channels  # it puts out as many as it is given
+    return UNet2d(**options)
 
 
 def _dilated_stack(audio_channels: int, **options: Any) -> Any:
@@ -58,6 +65,23 @@ NETWORKS: Table[Any] = {
             "strict",
         ),
     ),
+    "unet2d": (
+        _unet2d,
+        (
+            "frame_factors",
+            "bin_factors",
+            "channels",
+            "blocks",
+            "attention_heads",
+            "attention_axis",
+            "attention",
+            "window",
+            "overlap",
+            "embedding",
+            "remat",
+            "strict",
+        ),
+    ),
     "dilated_stack": (
         _dilated_stack,
         (
@@ -72,6 +96,9 @@ NETWORKS: Table[Any] = {
     ),
 }
 """Denoising networks, ``(audio_channels, conditions, dtype, **options) -> module``."""
+
+TAKE_BINS = ("unet2d",)
+"""Those of x [batch, frame, bin, channel]; any other is of [batch, time, channel], and takes bins as channels."""
 
 CLASSIFIERS: Table[Any] = {"classifier": (LogMelClassifier, ("widths", "features"))}
 """Judges' networks, ``(heads, dtype, **options) -> module``."""
@@ -91,11 +118,26 @@ def make_network(
     conditions: tuple[ConditionSpec, ...] = (),
     *,
     audio_channels: int = 1,
+    bins: int | None = None,
     dtype: str = "float32",
 ) -> Functional:
-    """Build a denoising network."""
-    fixed = {"audio_channels": audio_channels, "conditions": conditions, "dtype": choose("dtype", dtype, DTYPES)}
-    return Functional(construct("network", NETWORKS, config, **fixed))
+    """Build a denoising network for x [batch, time, channel], or with ``bins`` for x [batch, frame, bin, channel].
+
+    ``audio_channels`` are the channels of x, such as two for a complex spectrum. A network of one axis is put over the
+    bins of a spectrum by :class:`OverBins`.
+    """
+    takes_bins = config.get("name") in TAKE_BINS
+    if takes_bins and bins is None:
+        raise ConfigError(
+            f"network {config['name']!r} takes frames and bins, and x has time alone: "
+            "choose a spectral representation or another network"
+        )
+    folded = 1 if takes_bins or bins is None else bins
+    fixed = {"audio_channels": audio_channels * folded, "conditions": conditions}
+    network = construct("network", NETWORKS, config, **fixed, dtype=choose("dtype", dtype, DTYPES))
+    if bins is None or takes_bins:
+        return Functional(network)
+    return Functional(call("network", OverBins, {"name": config["name"]}, (), network=network))
 
 
 def make_classifier(config: Mapping[str, Any], heads: tuple[tuple[str, int], ...], dtype: str = "float32") -> Classify:

@@ -1,7 +1,8 @@
-"""Build the layers every network is made of: dense, 1-D convolution, resampling, normalisation, modulation.
+"""Build the layers every network is made of: dense, convolution, resampling, normalisation, modulation.
 
-Arrays are [batch, time, channel]. Each layer is a pure function with a thin Flax module around it; the function
-holds the form that XLA compiles well, the module the parameters. Parameters are float32, computation is in ``dtype``.
+Arrays are [batch, time, channel], or [batch, frame, bin, channel] where it is said. Each layer is a pure function with
+a thin Flax module around it; the function holds the form that XLA compiles well, the module the parameters. Parameters
+are float32, computation is in ``dtype``.
 """
 
 from __future__ import annotations
@@ -73,6 +74,19 @@ def conv1d(
         rhs_dilation=(dilation,),
         dimension_numbers=("NWC", "WIO", "NWC"),
         feature_group_count=groups,
+    )
+
+
+def conv2d(x: Array, kernel: Array) -> Array:
+    """Correlate x [batch, frame, bin, in] with a kernel [frame tap, bin tap, in, out]: as many positions come out.
+
+    y[t, f] = sum_kl x[t + k - before, f + l - before'] W[k, l], zeros outside, centred as :func:`conv1d` is. A stride
+    is taken by folding patches into channels first (:func:`audiodiff.networks.unet2d.to_patches`).
+    """
+    if kernel.shape[:2] == (1, 1):
+        return dense(x, kernel[0, 0])
+    return lax.conv_general_dilated(
+        x, kernel, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
@@ -231,6 +245,23 @@ class Conv1d(nn.Module):
             causal=self.causal,
             groups=self.groups,
         )
+        return y + self.param("bias", zeros, (self.features,), jnp.float32).astype(y.dtype) if self.use_bias else y
+
+
+class Conv2d(nn.Module):
+    """Convolve [batch, frame, bin, in] over both axes with W [tap, tap, in, features], SAME. See :func:`conv2d`."""
+
+    features: int
+    kernel_size: int = 3
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
         return y + self.param("bias", zeros, (self.features,), jnp.float32).astype(y.dtype) if self.use_bias else y
 
 

@@ -17,7 +17,7 @@ from audiodiff import prng
 from audiodiff.diffusion.denoiser import ModelDenoiser
 from audiodiff.diffusion.levels import LevelDistribution, stratified_uniform
 from audiodiff.diffusion.parameterisations import EDM, Parameterisation, noise_condition
-from audiodiff.diffusion.processes import Curve, Edm, corrupt
+from audiodiff.diffusion.processes import Curve, Edm, corrupt, expand
 from audiodiff.diffusion.weightings import Edm as EdmWeighting
 from audiodiff.diffusion.weightings import Weighting, uncertainty_loss
 from audiodiff.networks.functional import Functional
@@ -66,11 +66,13 @@ class DiffusionObjective:
     ``conditions`` is replaced by its learned null with ``drop_probability``, all of them at once where
     ``drop_together`` (what guidance with one null needs) or each by itself.
     ``learned_uncertainty`` divides the loss by its own expectation at the level, learnt (EDM2): loss / e^u + u.
-    Padding is data, silence that is learnt, unless ``mask_padding``: then the mean is over batch["length"] samples.
+    Padding is data, silence that is learnt, unless ``mask_padding``: then the mean is over the samples, or frames, that
+    a clip of batch["length"] samples has by itself.
 
     Measurements: "mse" (weighted, before uncertainty); "noise/<bin>", the same for examples whose sigma / (alpha
-    sigma_data) lies in the bin; and "band/<k>" for ``bands`` equal bands up to half the rate, the lowest first: the
-    energy of the error as a share of the signal's own in that band.
+    sigma_data) lies in the bin; and "band/<k>" for ``bands`` equal bands, the lowest first: the energy of the error as
+    a share of the signal's own in that band. Bands divide the frequencies of x [batch, time, channel] up to half the
+    rate, or the bins of x [batch, frame, bin, channel].
     """
 
     network: Functional
@@ -116,9 +118,10 @@ class DiffusionObjective:
 
         squared = jnp.square(error)
         if self.mask_padding:
-            inside = jnp.arange(x0.shape[1]) < batch["length"][:, None]
-            squared = squared * inside[..., None] * (x0.shape[1] / jnp.maximum(batch["length"], 1))[:, None, None]
-        mse = jnp.mean(squared, axis=(1, 2)) * self.weighting(level, self.sigma_data)
+            own = self._positions(batch["length"], batch["audio"].shape[1])
+            inside = jnp.arange(x0.shape[1]) < own[:, None]
+            squared = squared * expand(inside, x0) * expand(x0.shape[1] / own, x0)
+        mse = jnp.mean(squared, axis=range(1, x0.ndim)) * self.weighting(level, self.sigma_data)
         loss = mse
         if self.learned_uncertainty:
             loss = uncertainty_loss(mse, log_variance(params["uncertainty"], noise_condition(level)))
@@ -142,6 +145,14 @@ class DiffusionObjective:
 
         return {name: keep(name) for name in self.conditions}
 
+    def _positions(self, length: Array, longest: int) -> Array:
+        """Return how many positions along axis 1 clips of ``length`` [batch] samples have, 1 to ``longest`` samples.
+
+        As many as a sampler makes for such a clip: frames that reach past its end count where its end needs them.
+        """
+        by_length = [self.representation.shape(1, samples)[1] for samples in range(1, longest + 1)]
+        return jnp.asarray(by_length)[jnp.clip(length, 1, longest) - 1]
+
     def _by_noise(self, mse: Array, level: Level) -> dict[str, Array]:
         """Put each loss [batch] into the one bin of its noise, infinite noise into the last; NaN in the others."""
         ratio = level.sigma / (level.alpha * self.sigma_data)
@@ -159,7 +170,9 @@ class DiffusionObjective:
             return {}
 
         def energy(x: Array) -> Array:
-            power = jnp.sum(jnp.square(jnp.abs(jnp.fft.rfft(jax.lax.stop_gradient(x), axis=1))), axis=2)
+            x = jax.lax.stop_gradient(x)
+            spectrum = jnp.fft.rfft(x, axis=1) if x.ndim == 3 else jnp.moveaxis(x, 2, 1)
+            power = jnp.sum(jnp.square(jnp.abs(spectrum)), axis=range(2, x.ndim))
             parts = jnp.array_split(power, self.bands, axis=1)
             return jnp.stack([jnp.sum(part, axis=1) for part in parts], axis=1)
 

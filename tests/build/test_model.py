@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ from audiodiff.build.model import (
     measure_facts,
 )
 from audiodiff.data import ArraySource, ConditionInfo, Preparation
+from audiodiff.dsp.mdct import MdctSpec
 from audiodiff.objectives.classification import REJECT
+from audiodiff.representations import ComplexStft, GriffinLim, LogMel, Mdct
+from audiodiff.types import Context
 
 FACTS = Facts(
     rate_hz=8000,
@@ -94,6 +98,55 @@ def test_sigma_data_is_of_the_array_that_diffuses():
     assert (facts.rate_hz, facts.channels, facts.length_samples, facts.manifest_hash) == (8000, 1, 512, "hash")
 
 
+LOG_MEL = {
+    "name": "log_mel",
+    "mel": {"name": "hifigan", "fft_samples": 128, "hop_samples": 64, "window_samples": 0, "bands": 16},
+}
+SPECTRAL = {
+    "complex_stft": {"name": "complex_stft", "fft_samples": 128, "hop_samples": 64, "exponent": 0.4},
+    "mdct": {"name": "mdct", "frame_samples": 128, "window": "kbd", "exponent": 0.6},
+    "log_mel": LOG_MEL | {"iterations": 2, "momentum": 0.5, "mel_iterations": 3},
+}
+
+
+def test_a_log_mel_model_has_the_mean_of_its_data_taken_off_and_their_deviation_for_sigma_data():
+    rng = np.random.default_rng(0)
+    source = ArraySource([scale * rng.standard_normal((1024, 1)) for scale in (1, 3)], 8000)
+    measured = make_representation(LOG_MEL, 1, 8000)
+    facts, _ = measure_facts(source, Preparation(1024, None, "start"), measured.encode, "hash", mel=measured.mel)
+    representation = make_representation(LOG_MEL, 1, 8000, facts)
+    x = np.asarray(representation.encode(np.stack([source[index]["audio"][:, 0] for index in range(2)])))
+    assert abs(x.mean()) < 1e-5 < 1 < abs(facts.mean)
+    assert x.std() == pytest.approx(facts.sigma_data, rel=1e-5)
+
+
+def test_a_log_mel_model_whose_mel_has_changed_is_refused(monkeypatch):
+    facts = dataclasses.replace(FACTS, mel=make_mel(LOG_MEL["mel"], FACTS.rate_hz).to_dict())
+    assert make_representation(LOG_MEL, 1, 8000, facts).mean == FACTS.mean
+    monkeypatch.setitem(dsp.MEL_PRESETS, "hifigan", dataclasses.replace(dsp.MEL_PRESETS["hifigan"], scale="htk"))
+    with pytest.raises(ConfigError, match="mel 'hifigan' has changed since the model was trained: scale is 'htk' and "):
+        make_representation(LOG_MEL, 1, 8000, facts)
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_a_spectral_model_takes_its_options_and_its_network_the_bins(config, name):
+    config["representation"], config["conditions"] = SPECTRAL[name], ()
+    objective = make_model(config, FACTS).objective
+    made = objective.representation
+    assert (
+        made
+        == {
+            "complex_stft": ComplexStft(dsp.StftSpec(128, 64), 0.4),
+            "mdct": Mdct(MdctSpec(128, "kbd"), 0.6),
+            "log_mel": LogMel(made.mel, GriffinLim(made.mel, 2, 0.5, 3), FACTS.mean) if name == "log_mel" else None,
+        }[name]
+    )
+    batch = {"audio": np.zeros((2, 2048), np.float32), "draw": np.zeros(2, np.int32)}
+    params = jax.eval_shape(objective.init, jax.random.key(0), batch)
+    loss, _ = jax.eval_shape(objective, params, Context(jax.random.key(0), jnp.zeros(())), batch)
+    assert loss.shape == (2,)
+
+
 def test_levels_of_training_are_in_units_of_the_facts(config):
     """The middle level of log_normal with mean ln 2 is twice the data's own scale, whatever it is."""
     config["objective"]["levels"] = {"name": "log_normal", "mean": float(np.log(2.0)), "std": 1.0}
@@ -146,6 +199,10 @@ def test_what_no_model_can_be_is_told(config):
         make_model(config, FACTS)
     with pytest.raises(ConfigError, match="unknown representation 'wavform'; choose one of waveform"):
         make_representation({"name": "wavform"}, channels=1)
+    with pytest.raises(ConfigError, match="representation 'complex_stft': window 'hann' of 64 samples leaves gaps"):
+        make_representation({"name": "complex_stft", "fft_samples": 64, "hop_samples": 64}, channels=1)
+    with pytest.raises(ConfigError, match="representation 'log_mel'.*'mel'"):
+        make_representation({"name": "log_mel"}, channels=1, rate_hz=8000)
 
 
 def test_a_mel_preset_fits_the_rate_it_is_used_at():

@@ -2,47 +2,77 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from audiodiff.build.choices import ConfigError
-from audiodiff.build.network import CONDITIONS, NETWORKS, make_classifier, make_conditions, make_network
+from audiodiff.build.network import CONDITIONS, NETWORKS, TAKE_BINS, make_classifier, make_conditions, make_network
 from audiodiff.data import ConditionInfo
+from audiodiff.networks.dilated_stack import DilatedStack
+from audiodiff.networks.over_bins import OverBins
+from audiodiff.networks.unet1d import UNet1d
+from audiodiff.networks.unet2d import UNet2d
 
 SIZES = {
     "unet1d": {"factors": (8, 2), "channels": (8, 8), "blocks": (1, 1), "attention_heads": (0, 0), "embedding": 8},
+    "unet2d": {
+        "frame_factors": (1, 2),
+        "bin_factors": (2, 1),
+        "channels": (4, 4),
+        "blocks": (0, 0),
+        "attention_heads": (0, 1),
+        "attention_axis": ("frame", "bin"),
+        "embedding": 8,
+    },
     "dilated_stack": {"residual_layers": 2, "residual_channels": 4, "dilation_cycle": 2, "embedding_features": 8},
 }
 INFOS = {"digit": ConditionInfo("label", ("0", "1", "2")), "level_dbfs": ConditionInfo("number")}
 
 
-def disturbed(params, key):
-    """Return parameters moved away from where they start: the last layer of a network starts at zero."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(
-        tree, [leaf + 0.3 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compile in a third of the time: here compiling takes longest, and what runs is small."""
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_hears_its_conditions_and_tells_its_channels_apart(name, channels):
-    network = make_network({"name": name, **SIZES[name]}, make_conditions(INFOS), audio_channels=channels)
-    x = jax.random.normal(jax.random.key(0), (2, 19, channels))
-    raw = {"digit": jnp.array([0, 2]), "level_dbfs": jnp.array([-1.0, 1.0])}
-    params = disturbed(network.init(jax.random.key(1), x, raw), jax.random.key(2))
+def drawn(network, x, raw):
+    """Return parameters none of which is zero: the last layer of a network starts so."""
+    leaves, tree = jax.tree.flatten(jax.eval_shape(network.init, jax.random.key(0), x, raw))
+    rng = np.random.default_rng(0)
+    return jax.tree.unflatten(tree, [0.3 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
+
+
+BINS = 3
+OVER_BINS = {"unet1d": {"stem": "random"}, "unet2d": {}, "dilated_stack": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "bins", "channels"),
+    [
+        *((name, None, channels) for name in NETWORKS if name not in TAKE_BINS for channels in (1, 2)),
+        *((name, BINS, 2) for name in NETWORKS),
+    ],
+)
+def test_every_network_hears_its_conditions_and_tells_its_channels_apart(name, bins, channels):
+    config = {"name": name, **SIZES[name], **(OVER_BINS[name] if bins else {})}
+    network = make_network(config, make_conditions(INFOS), audio_channels=channels, bins=bins)
+    shape = (2, 7, bins, channels) if bins else (2, 19, channels)
+    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    raw = {"digit": np.array([0, 2]), "level_dbfs": np.array([-1.0, 1.0], np.float32)}
+    params = drawn(network, x, raw)
+    run = quick(lambda params, raw: network(params, x, jnp.zeros(2), network.encode(params, raw)))
 
     def output(**changes):
-        return np.asarray(network(params, x, jnp.zeros(2), network.encode(params, {**raw, **changes})))
+        return np.asarray(run(params, {**raw, **changes}))
 
     y = output()
     assert y.shape == x.shape
-    change = np.abs(output(digit=jnp.array([1, 2])) - y).max(axis=(1, 2))
+    positions = tuple(range(1, x.ndim))
+    change = np.abs(output(digit=np.array([1, 2])) - y).max(axis=positions)
     assert change[0] > 1e-4 and change[1] == 0, "the first example's digit was changed, and no other"
-    change = np.abs(output(level_dbfs=jnp.array([-1.0, 2.0])) - y).max(axis=(1, 2))
+    change = np.abs(output(level_dbfs=np.array([-1.0, 2.0], np.float32)) - y).max(axis=positions)
     assert change[0] == 0 and change[1] > 1e-4
     if channels == 2:
         assert np.abs(y[..., 0] - y[..., 1]).max() > 1e-3
@@ -62,13 +92,25 @@ def test_a_kind_that_no_network_takes_is_named(monkeypatch):
 
 def test_the_same_config_is_the_same_network_to_jit():
     """A network is static under jit: two equal ones must not compile twice."""
-    first, second = (make_network({"name": "unet1d", **SIZES["unet1d"]}, make_conditions(INFOS)) for _ in range(2))
-    assert first == second and hash(first) == hash(second)
+    for config, bins in (({"name": "unet1d", **SIZES["unet1d"]}, None), ({"name": "dilated_stack"}, BINS)):
+        first, second = (make_network(config, make_conditions(INFOS), bins=bins) for _ in range(2))
+        assert first == second and hash(first) == hash(second)
 
 
-def test_a_config_read_from_json_is_the_same_network():
-    lists = {key: list(value) if isinstance(value, tuple) else value for key, value in SIZES["unet1d"].items()}
-    assert make_network({"name": "unet1d", **lists}) == make_network({"name": "unet1d", **SIZES["unet1d"]})
+@pytest.mark.parametrize(("name", "bins"), [("unet1d", None), ("unet2d", BINS)])
+def test_a_config_read_from_json_is_the_same_network(name, bins):
+    lists = {key: list(value) if isinstance(value, tuple) else value for key, value in SIZES[name].items()}
+    read, written = (make_network({"name": name, **sizes}, bins=bins) for sizes in (lists, SIZES[name]))
+    assert read == written and hash(read) == hash(written)
+
+
+def test_a_network_takes_bins_as_they_are_or_over_its_channels_and_no_bins_as_before():
+    def built(name, bins):
+        stem = {"stem": "random"} if name == "unet1d" else {}
+        return type(make_network({"name": name, **stem}, bins=bins).network)
+
+    assert [built(name, BINS) for name in NETWORKS] == [OverBins, UNet2d, OverBins]
+    assert [built(name, None) for name in ("unet1d", "dilated_stack")] == [UNet1d, DilatedStack]
 
 
 def test_a_judge_has_its_heads():
@@ -92,3 +134,17 @@ def test_a_judge_has_its_heads():
 def test_what_cannot_be_is_told_in_one_sentence(config, dtype, said):
     with pytest.raises(ConfigError, match=said):
         make_network(config, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("config", "bins", "said"),
+    [
+        ({"name": "unet1d"}, BINS, "network 'unet1d': stem is 'gabor', a spectrum of samples, .*: use 'random'"),
+        ({"name": "unet2d"}, None, "network 'unet2d' takes frames and bins, and x has time alone: choose a spectral "),
+        ({"name": "unet2d", "stem": "gabor"}, BINS, "network 'unet2d' takes no 'stem'; it takes "),
+        ({"name": "unet2d", "overlap": 2}, BINS, "network 'unet2d': overlap is 2: a centred kernel spans an odd "),
+    ],
+)
+def test_a_network_that_bins_do_not_suit_is_refused(config, bins, said):
+    with pytest.raises(ConfigError, match=said):
+        make_network(config, bins=bins)

@@ -87,6 +87,28 @@ def test_conv1d_and_its_gradients_equal_torch(size, dilation, stride, causal, gr
     close(ours, theirs)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_conv2d_and_its_gradients_equal_flax_with_the_same_parameters(size):
+    ours, theirs = layers.Conv2d(6, size), nn.Conv(6, (size, size))
+    x, params = normal(2, 5, 7, 4), {"params": {"kernel": normal(size, size, 4, 6), "bias": normal(6)}}
+    assert jax.tree.map(jnp.shape, jax.eval_shape(ours.init, jax.random.key(0), x)) == jax.tree.map(jnp.shape, params)
+    cotangent = normal(2, 5, 7, 6)
+    close(*(value_and_pullback(net.apply, cotangent, params, x) for net in (ours, theirs)))
+
+
+@pytest.mark.oracle
+def test_conv2d_and_its_gradients_equal_torch():
+    torch = pytest.importorskip("torch")
+    x, kernel, cotangent = normal(2, 5, 7, 4), normal(3, 5, 4, 6), normal(2, 5, 7, 6)
+    ours = value_and_pullback(layers.conv2d, cotangent, x, kernel)
+    x_t = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2), requires_grad=True)
+    w_t = torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1), requires_grad=True)
+    y_t = torch.nn.functional.conv2d(x_t, w_t, padding="same")
+    y_t.backward(torch.tensor(np.asarray(cotangent).transpose(0, 3, 1, 2)))
+    theirs = (y_t.permute(0, 2, 3, 1), (x_t.grad.permute(0, 2, 3, 1), w_t.grad.permute(2, 3, 1, 0)))
+    close(ours, jax.tree.map(lambda value: value.detach().numpy(), theirs))
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize(
     "size, stride, causal", [(4, 2, False), (8, 4, True), (5, 2, False), (32, 16, False), (3, 3, True)]
@@ -163,10 +185,13 @@ def test_film_begins_as_the_identity_and_learns_from_its_vector():
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("module", [layers.Dense(4), layers.Conv1d(4), layers.Downsample(4, 2), layers.Upsample(4, 2)])
+@pytest.mark.parametrize(
+    "module", [layers.Dense(4), layers.Conv1d(4), layers.Conv2d(4), layers.Downsample(4, 2), layers.Upsample(4, 2)]
+)
 def test_computes_in_its_dtype_with_float32_parameters(module):
     module = module.clone(dtype=jnp.bfloat16)
-    y, params = jax.eval_shape(module.init_with_output, jax.random.key(0), normal(2, 6, 4))
+    x = normal(2, 6, 5, 4) if isinstance(module, layers.Conv2d) else normal(2, 6, 4)
+    y, params = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 

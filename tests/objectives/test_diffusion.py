@@ -15,7 +15,10 @@ from audiodiff.diffusion import weightings
 from audiodiff.diffusion.levels import LogNormal, LogUniform, UniformTime
 from audiodiff.diffusion.parameterisations import EDM, EPS, X0, V
 from audiodiff.diffusion.processes import RectifiedFlow, VpCosine
+from audiodiff.dsp import StftSpec
+from audiodiff.dsp.mdct import MdctSpec
 from audiodiff.objectives.diffusion import NOISE_EDGES, DiffusionObjective
+from audiodiff.representations import ComplexStft, Mdct
 from audiodiff.types import Context, Level
 
 RNG = np.random.default_rng(0)
@@ -325,6 +328,52 @@ def test_masked_padding_neither_counts_nor_dilutes():
     np.testing.assert_allclose(call(masked, batch)[0], inside, rtol=1e-5)
     louder = batch["audio"] + 9 * (np.arange(50) >= batch["length"][:, None]).astype(np.float32)
     np.testing.assert_allclose(call(masked, batch | {"audio": louder})[0], inside, rtol=1e-5)
+
+
+# --- spectra, [batch, frame, bin, channel]
+
+
+SPECTRA = {"STFT": ComplexStft(StftSpec(32, 8)), "MDCT": Mdct(MdctSpec(32))}
+
+
+def silent_estimate(representation, **options):
+    """Return the objective whose loss is the mean square of x_0."""
+    return objective(
+        lambda x, c_noise, conditions: jnp.zeros_like(x),
+        parameterisation=X0,
+        weighting=weightings.Uniform(X0),
+        representation=representation,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("representation", SPECTRA.values(), ids=SPECTRA.keys())
+def test_the_loss_of_a_clip_among_padding_is_that_of_the_clip_alone_where_padding_is_masked(representation):
+    """And else that of the whole spectrogram, a mean over frames, bins and planes."""
+    batch = sound(2, 100) | {"length": np.array([45, 45], np.int32)}
+    batch["audio"][:, 45:] = 0
+    alone = call(silent_estimate(representation), batch | {"audio": batch["audio"][:, :45]})[0]
+    np.testing.assert_allclose(call(silent_estimate(representation, mask_padding=True), batch)[0], alone, rtol=1e-5)
+    x0 = np.asarray(jax.jit(representation.encode)(batch["audio"]))
+    np.testing.assert_allclose(
+        call(silent_estimate(representation), batch)[0], np.square(x0).reshape(2, -1).mean(axis=1), rtol=1e-5
+    )
+
+
+def test_bands_of_a_spectrum_are_its_bins():
+    """All that is above a quarter of the rate is lost, and half of the amplitude below."""
+
+    def low_half(x, c_noise, conditions):
+        return x / 2 * (jnp.arange(x.shape[2]) < 8)[:, None]
+
+    model = objective(low_half, parameterisation=X0, sigma_data=1.0, levels=OneLevel(1.0, 1e-6), bands=4)
+    model = dataclasses.replace(model, representation=SPECTRA["MDCT"])
+    measurements = call(model, sound(2, 100))[1]
+    for k, share in enumerate((0.25, 0.25, 1, 1)):
+        np.testing.assert_allclose(measurements[f"band/{k}"], np.full(2, share), atol=1e-3)
+
+
+# --- what is learnt, and what is fixed
 
 
 def test_learned_uncertainty_begins_as_the_plain_loss_and_is_least_at_its_logarithm():
