@@ -83,6 +83,9 @@ def data() -> ConfigDict:
             "train_split": "train",
             "held_out_split": "test",
             "test_split": "test",
+            # Labels whose clips are in the split "left_out" alone, as ("speaker=theo", "digit=7"); on the command line
+            # --config.data.leave_out=speaker=theo, several as "'speaker=theo','digit=7'".
+            "leave_out": (),
             "strict": False,
             "max_bad_share": 0.05,
         }

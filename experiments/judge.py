@@ -1,8 +1,12 @@
 """Examine a judge on the test clips of its data set, and on noise, silence and clips without their phase.
 
+Is it right, is it as sure as it is right (the calibration error), and does it refuse what is no such sound?
+
     python experiments/judge.py --workdir=runs/judge_digits
 
-Writes WORKDIR/examination.json and prints the figures, with the hash of the judge's weights.
+Prints the figures and writes WORKDIR/examination.json: the same with the hash of the judge's weights, and how many
+clips of each class were taken for which. A judge trained without some labels (data.leave_out) is examined on their
+clips where its config says data.test_split=left_out.
 """
 
 import pathlib
@@ -21,7 +25,7 @@ def main() -> None:
 
     path, figures = examine_judge(pathlib.Path(WORKDIR.value), data_root=ROOT.value, seed=SEED.value)
     for figure in figures:
-        print(f"{figure.name:>22}  {figure}")
+        print(f"{figure.name:>26}  {figure}")
     print(f"wrote {path}")
 
 

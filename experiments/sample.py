@@ -2,9 +2,11 @@
 
     python experiments/sample.py --workdir=runs/digits_cpu --out=samples --num=60
     python experiments/sample.py --workdir=runs/digits_cpu --out=samples --num=4 --conditions=digit=7,speaker=theo
+    python experiments/sample.py --workdir=runs/digits_cpu --out=guided --guide=runs/judge_digits --guide_scale=2
 
 Without --conditions all combinations of the labels come in turn. A file's name begins with its labels, 7_theo_0.wav;
-samples.json says how each was made. Clip i depends on --seed and i alone, whatever --num and --batch are.
+samples.json says how each was made. Clip i depends on --seed and i alone, whatever --num and --batch are. With
+--guide a judge leads towards the labels, and experiments/evaluate.py takes any judge but that one.
 """
 
 import pathlib
@@ -18,6 +20,8 @@ NUM = flags.DEFINE_integer("num", 60, "How many clips.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", None, "Steps of the sampler (default: the config's).", lower_bound=1)
 SAMPLER = flags.DEFINE_string("sampler", None, "Sampler (default: the config's).")
 GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance strength, 1 for none (default: the config's).")
+GUIDE = flags.DEFINE_string("guide", None, "Folder of a judge that leads towards the labels (default: none does).")
+GUIDE_SCALE = flags.DEFINE_float("guide_scale", None, "How strongly the judge leads (default: 1); 0 is not at all.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed; clip i is drawn from (seed, i).")
 BATCH = flags.DEFINE_integer("batch", 60, "Clips at a time.", lower_bound=1)
 EMA = flags.DEFINE_string(
@@ -45,7 +49,7 @@ def average(text: str) -> str | float | None:
 
 def main() -> None:
     """Sample and write."""
-    from audiodiff.build.run import load_run
+    from audiodiff.build.run import load_judge, load_run
     from audiodiff.build.samples import write_samples
 
     path = write_samples(
@@ -58,6 +62,8 @@ def main() -> None:
         sampler=SAMPLER.value,
         steps=STEPS.value,
         guidance=GUIDANCE.value,
+        guide=load_judge(GUIDE.value) if GUIDE.value else None,
+        guide_scale=1.0 if GUIDE_SCALE.value is None else GUIDE_SCALE.value,
     )
     print(f"wrote {NUM.value} clips and {path}")
 

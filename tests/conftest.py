@@ -16,6 +16,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a room in one process: they share fixtures and compiled programs."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+
+
 @pytest.fixture(scope="session")
 def fsdd_root() -> pathlib.Path:
     """Return the folder of the Free Spoken Digit Dataset, or skip the test in plain sight."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,13 @@ PREPARATION = (
 )
 COMMON = (
     *("name", "root", "rate_hz", "channels", "conditions", "condition_lengths", "in_memory", "strict", "max_bad_share"),
-    *("train_split", "held_out_split", "test_split"),
+    *("train_split", "held_out_split", "test_split", "leave_out"),
     *PREPARATION,
 )
 """The keys that every data set has; what else a config gives are options of its own."""
+
+LEFT_OUT = "left_out"
+"""The split of what data.leave_out takes out of all others."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ def make_data(config: Mapping[str, Any]) -> DataSets:
 
     A generated set makes ``size`` clips to train on, and others of the same kind as validation and test. The rest read
     ``root``, or the customary folder below the one that AUDIODIFF_DATA names; the split "all" is the whole set.
+
+    ``leave_out`` names labels as "speaker=theo": clips that carry any of them are in the split "left_out" and in no
+    other, "all" included. The vocabularies keep all labels, so that class indices stay, and the hash tells what was
+    left out. Raises ConfigError for what the set does not have.
     """
     # A run of before a key was there has none of it: what it says nothing of is the default.
     prepared = {key: config[key] for key in PREPARATION if key in config}
@@ -115,6 +122,8 @@ def make_data(config: Mapping[str, Any]) -> DataSets:
 def _generate(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str]:
     """Return the splits of a generated set, and the hash of what they are."""
     name, size = config["name"], own.get("size")
+    if config.get("leave_out"):
+        raise ConfigError(f"data {name!r} is made and not recorded, so nothing can be left out: drop data.leave_out")
     if not isinstance(size, int) or size < 1:
         raise ConfigError(f"data {name!r} has data.size {size}: give the number of clips to train on, at least 1")
     function, allowed = GENERATED[name]
@@ -143,11 +152,32 @@ def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, 
         if name in config["conditions"]
     }
     rate_hz, channels = config["rate_hz"], config["channels"]
+    manifest = _leave_out(manifest, config.get("leave_out", ()))
+    rest = dataclasses.replace(manifest, clips=tuple(clip for clip in manifest.clips if clip.split != LEFT_OUT))
+    if not rest.clips:
+        raise ConfigError(f"data.leave_out leaves nothing of {len(manifest.clips)} clips: leave less out")
     splits = {
-        split or "all": data.ManifestSource(manifest, rate_hz, channels, split, kept)
+        split or "all": data.ManifestSource(rest if split != LEFT_OUT else manifest, rate_hz, channels, split, kept)
         for split in ("", *filter(None, manifest.splits))
     }
     return dict(splits), manifest.hash
+
+
+def _leave_out(manifest: data.Manifest, named: Iterable[str]) -> data.Manifest:
+    """Move the clips that carry any of the labels, each as "condition=label", into the split LEFT_OUT."""
+    labels = {name: info.vocabulary for name, info in manifest.conditions.items() if info.kind == "label"}
+    pairs = set()
+    for one in named:
+        name, equals, label = one.partition("=")
+        if not equals:
+            raise ConfigError(f"data.leave_out has {one!r}: write it as condition=label, such as speaker=theo")
+        choose(f"{name} in data.leave_out", label, dict.fromkeys(choose("condition in data.leave_out", name, labels)))
+        pairs.add((name, label))
+    clips = tuple(
+        dataclasses.replace(clip, split=LEFT_OUT) if pairs & clip.conditions.items() else clip
+        for clip in manifest.clips
+    )
+    return dataclasses.replace(manifest, clips=clips)
 
 
 def _root(config: Mapping[str, Any]) -> pathlib.Path:

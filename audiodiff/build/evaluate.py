@@ -13,12 +13,13 @@ import numpy as np
 from audiodiff import data
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import DataSets, make_data
-from audiodiff.build.run import Run, load_judge, load_run
+from audiodiff.build.run import Run, check_labels, load_judge, load_run
 from audiodiff.build.samples import SAMPLES_FILE
 from audiodiff.evaluation.examine import examine
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.pictures import Picture, loss_by_level, loss_curves
 from audiodiff.evaluation.report import AudioPair, FigureRow, Plot, Report, write_report
+from audiodiff.evaluation.resynthesis import resynthesis
 from audiodiff.evaluation.score import Clips, score
 from audiodiff.metrics.intervals import Figure
 from audiodiff.training import read_config, read_metrics
@@ -51,15 +52,17 @@ def evaluate_samples(
     """Score the clips that samples.json lists and write the report; return its path and rows.
 
     ``out`` defaults to WORKDIR/report; ``data_root`` says where the data lie if not where the run found them.
-    Raises ConfigError where run, samples, judge and data do not belong together.
+    Raises ConfigError where run, samples, judge and data do not belong together, or the judge guided the samples.
     """
     run, judge = load_run(workdir), load_judge(judge_workdir)
     check_labels(run, judge)
     record, generated = read_samples(samples, run)
+    check_guide(record, judge)
     settings, sets = _data_at(run.config, data_root)
     run.facts.check_data(sets.manifest_hash, run.workdir)
     train, test = (read_clips(sets.split(settings[name]), sets.preparation) for name in ("train_split", "test_split"))
-    rows = score(judge, generated, train, test, jax.random.key(seed), expected)
+    lossy = resynthesis(run.model.objective.representation, run.facts.channels, test.audio)
+    rows = score(judge, generated, train, test, jax.random.key(seed), expected, lossy)
     if more_rows is not None:
         rows += more_rows(run, generated, test)
     report = Report(
@@ -75,20 +78,33 @@ def evaluate_samples(
 
 
 def examine_judge(workdir: pathlib.Path, *, data_root: str = "", seed: int = 0) -> tuple[pathlib.Path, list[Figure]]:
-    """Examine a judge on the test split of its own data and write WORKDIR/examination.json; return path and figures."""
+    """Examine a judge on the test split of its own data and write WORKDIR/examination.json; return path and figures.
+
+    The file also tells by head how many clips of each class were taken for which; what never happened is left out.
+    """
     judge, config = load_judge(workdir), read_config(workdir)
     settings, sets = _data_at(config, data_root)
     clips = read_clips(sets.split(settings["test_split"]), sets.preparation)
-    figures = examine(judge, clips, jax.random.key(seed))
+    found = examine(judge, clips, jax.random.key(seed))
     record = {
         "weights_hash": judge.weights_hash,
         "config_hash": config_hash(config),
         "data": f"{settings['name']}, manifest {sets.manifest_hash}, split {settings['test_split']}",
         "seed": seed,
-        "figures": [figure.to_dict() for figure in figures],
+        "figures": [figure.to_dict() for figure in found.figures],
+        "confusion": {head: _taken_for(counts, judge.classes[head]) for head, counts in found.confusion.items()},
     }
     write_json(workdir / EXAMINATION_FILE, record)
-    return workdir / EXAMINATION_FILE, figures
+    return workdir / EXAMINATION_FILE, list(found.figures)
+
+
+def _taken_for(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Name the counts of a confusion matrix [class, taken for] that are not zero."""
+    named = {
+        label: {other: int(count) for other, count in zip(classes, row, strict=True) if count}
+        for label, row in zip(classes, counts, strict=True)
+    }
+    return {label: row for label, row in named.items() if row}
 
 
 def _data_at(config: Mapping[str, Any], root: str) -> tuple[dict[str, Any], DataSets]:
@@ -97,18 +113,16 @@ def _data_at(config: Mapping[str, Any], root: str) -> tuple[dict[str, Any], Data
     return settings, make_data(settings)
 
 
-def check_labels(run: Run, judge: Judge) -> None:
-    """Raise ConfigError where a judge means other sounds by its labels, or listens at another rate."""
-    if run.facts.rate_hz != judge.rate_hz:
+def check_guide(record: Mapping[str, Any], judge: Judge) -> None:
+    """Raise ConfigError where a judge is to score what it guided itself: it would find its own word obeyed.
+
+    It is known by the hash of its weights alone: the same judge trained on, or averaged otherwise, passes.
+    """
+    if (guide := record.get("guided_by")) == judge.weights_hash:
         raise ConfigError(
-            f"the run is at {run.facts.rate_hz} Hz and the judge at {judge.rate_hz} Hz: take another judge"
+            f"the samples were guided by the judge with the weights {guide}, and the judge of them has the weights "
+            f"{judge.weights_hash}: judge them with another judge, trained apart from it"
         )
-    for name, labels in run.vocabularies.items():
-        if name in judge.classes and judge.classes[name][:-1] != labels:
-            ours, theirs = ", ".join(labels), ", ".join(judge.classes[name][:-1])
-            raise ConfigError(
-                f"the labels of {name!r} are {ours} in the run and {theirs} in the judge: take a judge of the same"
-            )
 
 
 def read_samples(folder: pathlib.Path, run: Run) -> tuple[dict[str, Any], Clips]:
@@ -155,9 +169,10 @@ def read_clips(source: data.Source, preparation: data.Preparation) -> Clips:
 
 def _summary(record: Mapping[str, Any]) -> str:
     sampler = record["sampler"]
+    led = f", led by the judge {guide} at scale {record['guide_scale']:g}" if (guide := record.get("guided_by")) else ""
     return (
         f"{len(record['samples'])} clips, unselected, from {sampler['name']} with {sampler['steps']} steps "
-        f"and guidance {sampler['guidance']:g}. "
+        f"and guidance {sampler['guidance']:g}{led}. "
         "Every figure carries its 95 % interval and the number of clips behind it."
     )
 
@@ -177,6 +192,7 @@ def _facts(run: Run, judge: Judge, record: Mapping[str, Any]) -> dict[str, str]:
         "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(run.params)):,}",
         "weights": run.weights_hash,
         "judge": judge.weights_hash,
+        "clips": f"{len(record['samples'])}",
         "samples": f"seed {record['seed']}, numbers 0 to {len(record['samples']) - 1}",
     }
 

@@ -21,12 +21,12 @@ from audiodiff.build.model import (
     FACTS_FILE,
     Facts,
     Model,
-    make_judge,
     make_mel,
     make_model,
     make_representation,
     measure_facts,
 )
+from audiodiff.build.objective import make_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.run import Run
 from audiodiff.build.sampler import check_guidance, make_sampler
@@ -77,7 +77,7 @@ def run_experiment(
     max_minutes: float | None = None,
     profile_steps: tuple[int, int] | None = None,
 ) -> Result:
-    """Train the model or judge of a config (plain values) in ``workdir``, or go on where it stopped.
+    """Train the model, judge or speaker encoder of a config (plain values) in ``workdir``, or go on where it stopped.
 
     With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as
     docs/training.md says. With ``init_from`` a new run begins with the (averaged) weights of another, as far as names
@@ -247,7 +247,7 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
         return facts
     split = sets.split(config["data"]["train_split"])
     encode: Callable[..., Any]
-    mel = make_mel(config["mel"], split.rate_hz) if config["task"] == "judge" else None
+    mel = make_mel(config["mel"], split.rate_hz) if "mel" in config else None
     encode = JudgeFeatures(mel) if mel else make_representation(config["representation"], split.channels).encode
     strict = config["data"]["strict"]
     facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash, strict=strict, mel=mel)
@@ -270,13 +270,13 @@ def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: 
     return model.objective, Hooks((losses, LossByLevel(folder), watch))
 
 
-def _judge(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
-    objective = make_judge(config, facts)
+def _listener(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
+    objective = make_objective(config, facts)
     return objective, HeldOut(objective, _held_out(config, sets), config["training"]["ema_choice"])
 
 
 Task = Callable[[Mapping[str, Any], DataSets, Facts, pathlib.Path], tuple[Objective, Hook]]
-TASKS: dict[str, Task] = {"diffusion": _diffusion, "judge": _judge}
+TASKS: dict[str, Task] = {"diffusion": _diffusion, "judge": _listener, "speaker": _listener}
 """What is trained -> its objective, and what is looked at while it trains."""
 
 

@@ -7,7 +7,8 @@ import pathlib
 
 import jax
 
-from audiodiff.build.model import Facts, make_judge, make_model
+from audiodiff.build.model import Facts
+from audiodiff.build.objective import make_objective
 from audiodiff.training import read_config
 from audiodiff.training.replay import load_replay, report
 
@@ -21,7 +22,6 @@ def replay(workdir: str | os.PathLike[str], *, step: int | None = None, where: b
     folder = pathlib.Path(workdir).expanduser().resolve()
     config = read_config(folder)
     kept = load_replay(folder, step)
-    facts = Facts.load(folder)
-    objective = make_judge(config, facts) if config["task"] == "judge" else make_model(config, facts).objective
+    objective = make_objective(config, Facts.load(folder))
     with jax.debug_nans(where):
         return report(objective, kept)

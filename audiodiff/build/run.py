@@ -6,25 +6,30 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from audiodiff import prng
-from audiodiff.build.choices import ConfigError
+from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.conditions import encode_conditions
 from audiodiff.build.model import Facts, Model, judge_classes, make_judge, make_model
+from audiodiff.build.objective import make_speaker_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.sampler import check_guidance, make_sampler
+from audiodiff.data import ConditionInfo
 from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
-from audiodiff.evaluation.generate import generate
+from audiodiff.evaluation.generate import Guide, generate
 from audiodiff.evaluation.judge import Judge
+from audiodiff.evaluation.speaker import SpeakerEncoder
 from audiodiff.training import latest_step, read_config, reconstruct, restore_params
 from audiodiff.types import Array, PyTree
+
+T = TypeVar("T", "Run", Judge, SpeakerEncoder)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Run:
         guidance: float | None = None,
         length_samples: int | None = None,
         known: tuple[np.ndarray, np.ndarray] | None = None,
+        guide: Judge | None = None,
+        guide_scale: float = 1.0,
     ) -> np.ndarray:
         """Generate one clip for each value of the conditions: float32 [batch, time] at ``facts.rate_hz``.
 
@@ -86,16 +93,24 @@ class Run:
         longest. Sampler, steps, guidance and length default to the config's.
 
         ``known`` is (audio, keep): recordings [batch or 1, time] (with several channels [..., channel]) and which of
-        their samples to keep, bool [time]. The rest is made to go with them, at their level. Raises ConfigError for
-        unknown conditions, labels or samplers, and for known audio that cannot be.
+        their samples to keep, bool [time]. The rest is made to go with them, at their level.
+
+        ``guide`` is a judge that leads every step towards sound in which it hears the labels of its heads, the more so
+        the larger ``guide_scale``; 0 leaves it unheard (see :class:`~audiodiff.evaluation.generate.Guide`). Very few
+        steps are too long to follow it. ``conditions`` may name heads of the guide that the model has no condition for.
+        What it led is for another judge to score.
+
+        Raises ConfigError for unknown conditions, labels or samplers, for known audio that cannot be, and for a guide
+        of other labels or another rate than the model's, or told of none.
         """
         settings = self.settings(sampler=sampler, steps=steps, guidance=guidance)
-        values = self.encode_conditions(conditions or {}, len(key) if key.ndim else None)
+        asked = self.encode_conditions(conditions or {}, len(key) if key.ndim else None, guide=guide)
+        values = {name: asked[name] for name in self.conditions}
         strength = float(settings["guidance"])
         guided = bool(values) and strength != 1.0
         if guided:
             check_guidance(strength, self.model.objective.drop_probability)
-        batch = len(next(iter(values.values()))) if values else len(key) if key.ndim else 1
+        batch = len(next(iter(asked.values()))) if asked else len(key) if key.ndim else 1
         low, high = (bound * self.facts.sigma_data for bound in settings["guidance_interval"])
         length = self.facts.length_samples if length_samples is None else length_samples
         if length < 1:
@@ -112,6 +127,7 @@ class Run:
             length_samples=length,
             guided=guided,
             known=given,
+            guide=self._guide(guide, guide_scale, asked) if guide else None,
         )
         if known is None or gains_db is None:
             return np.asarray(audio)
@@ -159,15 +175,31 @@ class Run:
         whole = np.broadcast_to(scaled.astype(np.float32), (batch, *wanted))
         return gains_db, (jnp.asarray(whole), jnp.broadcast_to(keep, (batch, length)))
 
-    def encode_conditions(self, conditions: Mapping[str, Any], batch: int | None = None) -> dict[str, Array]:
-        """Turn conditions as people write them into arrays [batch, ...], as many as the longest has by default."""
-        return encode_conditions({name: self.facts.conditions[name] for name in self.conditions}, conditions, batch)
+    def _guide(self, judge: Judge, scale: float, asked: Mapping[str, Array]) -> Guide:
+        """Make a judge the guide to the labels of its heads among what is asked."""
+        check_labels(self, judge)
+        labels = {head: asked[head] for head in judge.classes if head in asked}
+        if not labels:
+            raise ConfigError(f"the guide hears {', '.join(judge.classes)}, and the conditions name none of these")
+        return Guide(judge.objective.network, judge.objective.features, judge.params, labels, float(scale))
+
+    def encode_conditions(
+        self, conditions: Mapping[str, Any], batch: int | None = None, *, guide: Judge | None = None
+    ) -> dict[str, Array]:
+        """Turn conditions as people write them into arrays [batch, ...], as many as the longest has by default.
+
+        With a ``guide`` those of its heads that the model lacks may be given too.
+        """
+        own = {name: self.facts.conditions[name] for name in self.conditions}
+        heads = guide.classes if guide else {}
+        told = {head: ConditionInfo("label", classes[:-1]) for head, classes in heads.items() if head in conditions}
+        return encode_conditions(told | own, conditions, batch)
 
 
 def load(
     workdir: str | os.PathLike[str], *, ema: str | float | None = "default", step: int | None = None
-) -> Run | Judge:
-    """Load what was trained in a workdir: a :class:`Run` of a diffusion model, or a :class:`Judge`.
+) -> Run | Judge | SpeakerEncoder:
+    """Load what was trained in a workdir: a :class:`Run`, a :class:`Judge` or a :class:`SpeakerEncoder`.
 
     ``ema`` names the moving average of the weights ("default": the config's choice; None: the weights themselves), or
     is the relative length of one that is put together from the snapshots of a run with ``training.snapshot_every``
@@ -184,29 +216,74 @@ def load(
         step = latest_step(folder) if step is None else step
         params = restore_params(folder, ema=chosen or None, step=step)
     assert step is not None  # or restore_params had raised
-    if config["task"] == "judge":
-        objective = make_judge(config, facts)
-        classes = {name: judge_classes(facts, name) for name, _ in objective.heads}
-        return Judge(objective, params, classes, facts.rate_hz, hash_weights(params))
+    return choose("task", config["task"], LOADERS)(folder, config, facts, params, step)
+
+
+def _run(folder: pathlib.Path, config: Mapping[str, Any], facts: Facts, params: PyTree, step: int) -> Run:
     # Remat serves training alone, and would forbid the forward-mode derivatives of a likelihood.
     network = {key: value for key, value in config["network"].items() if key != "remat"}
     return Run(folder, config, make_model({**config, "network": network}, facts), params, step)
 
 
+def _judge(folder: pathlib.Path, config: Mapping[str, Any], facts: Facts, params: PyTree, step: int) -> Judge:
+    objective = make_judge(config, facts)
+    classes = {name: judge_classes(facts, name) for name, _ in objective.heads}
+    return Judge(objective, params, classes, facts.rate_hz, hash_weights(params))
+
+
+def _speaker_encoder(
+    folder: pathlib.Path, config: Mapping[str, Any], facts: Facts, params: PyTree, step: int
+) -> SpeakerEncoder:
+    return SpeakerEncoder(make_speaker_objective(config, facts), params, facts.rate_hz, hash_weights(params))
+
+
+LOADERS: dict[str, Callable[..., Run | Judge | SpeakerEncoder]] = {
+    "diffusion": _run,
+    "judge": _judge,
+    "speaker": _speaker_encoder,
+}
+"""What was trained -> what is loaded, ``(workdir, config, facts, params, step) -> ...``."""
+
+KINDS = {Run: "model", Judge: "judge", SpeakerEncoder: "speaker encoder"}
+"""What a workdir is said to hold."""
+
+
 def load_run(workdir: str | os.PathLike[str], **options: Any) -> Run:
-    """Load a diffusion model by the options of :func:`load`; raise ConfigError where the workdir holds a judge."""
-    run = load(workdir, **options)
-    if not isinstance(run, Run):
-        raise ConfigError(f"{workdir} holds a judge, which generates nothing: name the workdir of a model")
-    return run
+    """Load a diffusion model by the options of :func:`load`; raise ConfigError where the workdir holds another kind."""
+    return _expect(Run, "generates", workdir, load(workdir, **options))
 
 
 def load_judge(workdir: str | os.PathLike[str]) -> Judge:
-    """Load a judge; raise ConfigError where the workdir holds a model."""
-    judge = load(workdir)
-    if not isinstance(judge, Judge):
-        raise ConfigError(f"{workdir} holds a model, which judges nothing: name the workdir of a judge")
-    return judge
+    """Load a judge; raise ConfigError where the workdir holds another kind."""
+    return _expect(Judge, "judges", workdir, load(workdir))
+
+
+def load_speaker_encoder(workdir: str | os.PathLike[str]) -> SpeakerEncoder:
+    """Load a speaker encoder; raise ConfigError where the workdir holds another kind."""
+    return _expect(SpeakerEncoder, "embeds", workdir, load(workdir))
+
+
+def _expect(kind: type[T], does: str, workdir: str | os.PathLike[str], loaded: Run | Judge | SpeakerEncoder) -> T:
+    """Return what was loaded; raise ConfigError where it is not of the kind that does what is wanted."""
+    if not isinstance(loaded, kind):
+        raise ConfigError(
+            f"{workdir} holds a {KINDS[type(loaded)]}, which {does} nothing: name the workdir of a {KINDS[kind]}"
+        )
+    return loaded
+
+
+def check_labels(run: Run, judge: Judge) -> None:
+    """Raise ConfigError where a judge means other sounds by its labels, or listens at another rate."""
+    if run.facts.rate_hz != judge.rate_hz:
+        raise ConfigError(
+            f"the run is at {run.facts.rate_hz} Hz and the judge at {judge.rate_hz} Hz: take another judge"
+        )
+    for name, labels in run.vocabularies.items():
+        if name in judge.classes and judge.classes[name][:-1] != labels:
+            ours, theirs = ", ".join(labels), ", ".join(judge.classes[name][:-1])
+            raise ConfigError(
+                f"the labels of {name!r} are {ours} in the run and {theirs} in the judge: take a judge of the same"
+            )
 
 
 def hash_weights(params: PyTree) -> str:

@@ -15,6 +15,7 @@ from audiodiff import prng
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.run import Run
 from audiodiff.data import write_audio
+from audiodiff.evaluation.judge import Judge
 from audiodiff.training.workdir import config_hash, write_json
 
 SAMPLES_FILE = "samples.json"
@@ -36,16 +37,20 @@ def write_samples(
     sampler: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
+    guide: Judge | None = None,
+    guide_scale: float = 1.0,
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Generate ``count`` clips of all combinations of labels in turn, those in ``fixed`` held.
 
     Clip i is drawn from (seed, i) alone. A file is named by its values in the data set's order and its take,
-    ``7_theo_0.wav``; one that exceeds full scale is scaled down to it, and the gain is noted.
+    ``7_theo_0.wav``; one that exceeds full scale is scaled down to it, and the gain is noted. A ``guide`` leads as
+    :meth:`Run.sample` says, and ``fixed`` may hold labels that it alone hears.
     Returns the path of samples.json, which says how each was made and is written last.
-    Raises ConfigError for unknown conditions, labels or samplers, ValueError for a clip that is not finite.
+    Raises ConfigError for unknown conditions, labels or samplers and for a guide that does not fit, ValueError for a
+    clip that is not finite.
     """
-    turns = _turns(run, dict(fixed or {}))
+    turns = _turns(run, dict(fixed or {}), guide)
     key = prng.stream(seed, "sample")
     batch = min(batch, count)
     made = []
@@ -58,6 +63,8 @@ def write_samples(
             sampler=sampler,
             steps=steps,
             guidance=guidance,
+            guide=guide,
+            guide_scale=guide_scale,
         )
         for number, values, clip in list(zip(numbers.tolist(), asked, clips, strict=True))[: count - begin]:
             name = file_name(values, number // len(turns))
@@ -74,6 +81,8 @@ def write_samples(
         "rate_hz": run.facts.rate_hz,
         "seed": seed,
         "sampler": settings,
+        "guided_by": guide.weights_hash if guide else None,
+        "guide_scale": guide_scale if guide else None,
         "samples": made,
     }
     write_json(out / SAMPLES_FILE, record)
@@ -90,13 +99,13 @@ def file_name(values: Mapping[str, str], take: int) -> str:
     return "_".join((*safe, str(take))) + ".wav"
 
 
-def _turns(run: Run, fixed: dict[str, str]) -> list[dict[str, str]]:
+def _turns(run: Run, fixed: dict[str, str], guide: Judge | None) -> list[dict[str, str]]:
     """Return the combinations of values that come in turn, checked."""
     for name in run.conditions:
         if name not in fixed and name not in run.vocabularies:
             kind = run.facts.conditions[name].kind
             raise ConfigError(f"condition {name!r} is a {kind}, not one of a few labels: give it a value, as {name}=1")
-    choices = {name: (fixed[name],) if name in fixed else run.vocabularies[name] for name in run.conditions}
-    turns = combinations(choices)
-    run.encode_conditions({**turns[0], **fixed})
+    choices = {name: run.vocabularies.get(name, ()) for name in run.conditions}
+    turns = combinations(choices | {name: (value,) for name, value in fixed.items()})
+    run.encode_conditions(turns[0], guide=guide)
     return turns

@@ -4,16 +4,57 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from audiodiff.diffusion.editing import Inpaint
-from audiodiff.diffusion.guidance import ClassifierFree
+from audiodiff.diffusion.guidance import Classifier, ClassifierFree
 from audiodiff.diffusion.noise import initial_noise
+from audiodiff.networks.functional import Classify
+from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.objectives.diffusion import DiffusionObjective
-from audiodiff.types import Array, Conditions, Level, PyTree
+from audiodiff.types import Array, Conditions, Denoiser, Level, PyTree
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["features", "params", "labels", "scale"],
+    meta_fields=["network"],
+)
+@dataclass(frozen=True)
+class Guide:
+    """Hold a judge of clean audio and what it is to hear: ``labels``, the index [batch] of a class by head.
+
+    ``scale`` times the gradient of :meth:`log_probability` of the estimate of x_0 is added to the score: posterior
+    sampling (Chung et al. 2023), which needs no classifier of noisy sound.
+    """
+
+    network: Classify
+    features: JudgeFeatures
+    params: PyTree
+    labels: Mapping[str, Array]
+    scale: Array | float = 1.0
+
+    def log_probability(self, audio: Array) -> Array:
+        """Return ln p(labels | audio) [batch], in nats: the sum over the heads that have a label.
+
+        Of several channels, [batch, time, channel], the mean is heard.
+        """
+        logits, _ = self.network(self.params["network"], self.features(audio if audio.ndim == 2 else audio.mean(-1)))
+        log_p = {name: jax.nn.log_softmax(logits[name].astype(jnp.float32)) for name in self.labels}
+        picked = [jnp.take_along_axis(log_p[name], label[:, None], 1)[:, 0] for name, label in self.labels.items()]
+        return jnp.sum(jnp.stack(picked), axis=0)
+
+    def lead(self, denoise: Denoiser, decode: Callable[[Array], Array]) -> Classifier:
+        """Return a Denoiser that follows this guide, which hears the estimates of x_0 as ``decode`` makes them."""
+
+        def heard(guide: Guide, x0: Array, level: Level, conditions: Conditions) -> Array:
+            return guide.log_probability(decode(x0))
+
+        return Classifier(denoise, self, heard, self.scale, of_estimate=True)
 
 
 @functools.partial(jax.jit, static_argnames=("sampler", "length_samples", "guided"))
@@ -29,6 +70,7 @@ def generate(
     length_samples: int,
     guided: bool,
     known: tuple[Array, Array] | None = None,
+    guide: Guide | None = None,
 ) -> Array:
     """Draw one clip for each of ``keys`` [batch]: audio [batch, time] (or [batch, time, channel]).
 
@@ -36,9 +78,10 @@ def generate(
     :class:`ClassifierFree` with the fields in ``guidance`` (scale, sigma_low, sigma_high, rescale); without, the null
     is left out, and half the work with it. A clip depends on its own key and conditions, the weights and the grid, not
     on what else is in the batch. ``known`` is (audio, keep), keep bool [batch, time]: there x_0 is that of the audio,
-    and the rest is made to go with it (:class:`Inpaint`). Weights, keys, conditions, guidance, known audio and the
-    values of the grid are arguments, so that changing them compiles nothing; another sampler, number of steps, batch or
-    length does.
+    and the rest is made to go with it (:class:`Inpaint`). A ``guide`` hears each estimate of x_0 decoded, known audio
+    included, and what it says passes back through decoder and network (:class:`Classifier`). Weights, keys, conditions,
+    guidance, known audio, guide and the values of the grid are arguments, so that changing them compiles nothing;
+    another sampler, number of steps, batch or length does.
     """
     network = objective.network
     representation: Any = objective.representation
@@ -52,8 +95,13 @@ def generate(
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
     x = initial_noise(start, shape, first, sigma_data=objective.sigma_data)
-    if known is None:
-        return representation.decode(sampler(denoise, x, grid, encoded, path), None, length_samples)
-    audio, keep = known
-    denoise = Inpaint(denoise, representation.encode(audio), keep[..., None].astype(x.dtype))
-    return representation.decode(sampler(denoise, denoise.begin(x, first), grid, encoded, path), None, length_samples)
+    decode = functools.partial(representation.decode, key=None, length_samples=length_samples)
+    if known is not None:
+        audio, keep = known
+        inpaint = functools.partial(Inpaint, known=representation.encode(audio), mask=keep[..., None].astype(x.dtype))
+        denoise = inpaint(denoise)
+        x = denoise.begin(x, first)
+    if guide is not None:
+        denoise = guide.lead(denoise, decode)
+        denoise = denoise if known is None else inpaint(denoise)  # what is known is heard, and never moved
+    return decode(sampler(denoise, x, grid, encoded, path))

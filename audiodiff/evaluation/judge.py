@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -54,24 +54,42 @@ class Judge:
     def __call__(self, audio: np.ndarray, rate_hz: int) -> Verdicts:
         """Judge clips [n, time] at the judge's own rate, ``batch_size`` at once.
 
-        Raises ValueError for another rate, for no clips, and for samples that are not finite.
+        Raises ValueError for another rate, for no clips or samples, and for what is not finite, heard or said.
         """
-        if rate_hz != self.rate_hz:
-            raise ValueError(
-                f"the clips have {rate_hz} Hz and the judge listens at {self.rate_hz} Hz: resample them first"
-            )
-        if audio.ndim != 2 or not len(audio):
-            raise ValueError(f"the clips have shape {audio.shape}: give at least one, as [clip, time]")
-        if len(bad := np.flatnonzero(~np.isfinite(audio).all(axis=1))):
-            raise ValueError(
-                f"{len(bad)} of {len(audio)} clips hold NaN or infinite samples, the first is clip {bad[0]}: "
-                "leave them out, counted"
-            )
-        # The last part is filled up with silence: another size would compile the classifier once more.
-        filled = np.pad(audio.astype(np.float32), ((0, -len(audio) % self.batch_size), (0, 0)))
-        parts = [
-            _classify(self.objective.network, self.objective.features, self.params, jnp.asarray(part))
-            for part in np.split(filled, len(filled) // self.batch_size)
-        ]
-        probabilities, embedding = jax.tree.map(lambda *found: np.concatenate(found)[: len(audio)], *parts)
+        check_clips(audio, rate_hz, "judge", self.rate_hz)
+        classify = functools.partial(_classify, self.objective.network, self.objective.features, self.params)
+        probabilities, embedding = in_batches(classify, audio, self.batch_size)
         return Verdicts(self.classes, probabilities, embedding)
+
+
+def check_clips(audio: np.ndarray, rate_hz: int, listener: str, own_rate_hz: int) -> None:
+    """Raise ValueError where clips [n, time] are at another rate than the listener's, are empty, or are not finite."""
+    if rate_hz != own_rate_hz:
+        raise ValueError(
+            f"the clips have {rate_hz} Hz and the {listener} listens at {own_rate_hz} Hz: resample them first"
+        )
+    if audio.ndim != 2 or 0 in audio.shape:
+        raise ValueError(f"the clips have shape {audio.shape}: give at least one, as [clip, time]")
+    if len(bad := np.flatnonzero(~np.isfinite(audio).all(axis=1))):
+        raise ValueError(
+            f"{len(bad)} of {len(audio)} clips hold NaN or infinite samples, the first is clip {bad[0]}: "
+            "leave them out, counted"
+        )
+
+
+def in_batches(hear: Callable[[Array], PyTree], audio: np.ndarray, batch_size: int) -> PyTree:
+    """Return what ``hear`` makes of clips [n, time], arrays [n, ...], from ``batch_size`` clips at once.
+
+    Raises ValueError where that is not finite: the most probable class of NaN is the first.
+    """
+    # The last part is filled up with silence: another size would compile the network once more.
+    filled = np.pad(audio.astype(np.float32), ((0, -len(audio) % batch_size), (0, 0)))
+    parts = [hear(jnp.asarray(part)) for part in np.split(filled, len(filled) // batch_size)]
+    heard = jax.tree.map(lambda *found: np.concatenate(found)[: len(audio)], *parts)
+    for values in jax.tree.leaves(heard):
+        if len(bad := np.flatnonzero(~np.isfinite(values).reshape(len(audio), -1).all(axis=1))):
+            raise ValueError(
+                f"the network makes NaN or infinity of {len(bad)} of {len(audio)} clips, the first is clip {bad[0]}: "
+                "look for damaged weights, and for samples far beyond 1"
+            )
+    return heard

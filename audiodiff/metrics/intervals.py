@@ -183,9 +183,7 @@ def _bca(value: float, replicates: np.ndarray, left_out: np.ndarray, z: np.ndarr
     """Return the BCa interval from the statistic, its resamples and its jackknife, at the normal scores z [2]."""
     bad = ~np.isfinite(np.concatenate([replicates, left_out]))
     if bad.any():
-        raise ValueError(
-            f"the statistic is not finite on {bad.mean():.1%} of the resamples: drop NaN and infinities first"
-        )
+        raise ValueError(f"the statistic is not finite on {bad.mean():.1%} of the resamples: drop what is not finite")
     below = np.mean(replicates < value) + np.mean(replicates == value) / 2
     bias = stats.norm.ppf(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
     influence = left_out.mean() - left_out

@@ -8,6 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
+from absl import flags
+from command import plain
+from ml_collections import config_flags
 
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import DATA_VARIABLE, DataSets, make_data
@@ -99,6 +102,71 @@ def test_a_manifest_with_splits_keeps_them(folder):
         make_data({**config, "held_out_share": 0.2})
 
 
+@pytest.fixture
+def spoken(tmp_path) -> pathlib.Path:
+    """Write seven takes of two digits by three speakers; those from 5 up are the official train split."""
+    for name in (
+        f"{digit}_{speaker}_{take}" for digit in (3, 7) for speaker in ("ann", "bo", "theo") for take in range(7)
+    ):
+        write_audio(tmp_path / "recordings" / f"{name}.wav", np.full(100, 0.5), RATE_HZ)
+    return tmp_path
+
+
+def test_what_is_left_out_is_in_no_other_split_and_moves_no_class(spoken):
+    whole = make_data(section(root=str(spoken), conditions=("digit", "speaker")))
+    sets = make_data(section(root=str(spoken), conditions=("digit", "speaker"), leave_out=("speaker=bo",)))
+    assert sizes(sets) == {"all": 28, "test": 20, "train": 8, "left_out": 14}
+    assert paths(sets.split("left_out")) == {path for path in paths(whole.split("all")) if "_bo_" in path}
+    for split in ("all", "train", "test"):
+        assert paths(sets.split(split)) == {path for path in paths(whole.split(split)) if "_bo_" not in path}
+    assert {item["speaker"] for item in (sets.split("all")[index] for index in range(28))} == {0, 2}
+    assert sets.split("train").conditions == sets.split("left_out").conditions == whole.split("train").conditions
+
+
+def test_labels_of_several_conditions_are_each_left_out_whatever_the_network_is_told(spoken):
+    left_out = ("speaker=bo", "digit=7")
+    sets = make_data(section(root=str(spoken), conditions=(), leave_out=left_out))
+    assert sizes(sets) == {"all": 14, "test": 10, "train": 4, "left_out": 28}
+    assert not any("_bo_" in path or "7_" in pathlib.Path(path).name for path in paths(sets.split("all")))
+
+
+def test_the_hash_tells_what_was_left_out(spoken):
+    def hash_without(*left_out):
+        return make_data(section(root=str(spoken), leave_out=left_out)).manifest_hash
+
+    hashes = [hash_without(), hash_without("speaker=bo"), hash_without("speaker=ann"), hash_without("digit=7")]
+    assert len(set(hashes)) == 4
+    assert hash_without("speaker=bo", "digit=7") == hash_without("digit=7", "speaker=bo")
+    before = {key: value for key, value in section(root=str(spoken)).items() if key != "leave_out"}
+    assert make_data(before).manifest_hash == hashes[0], "a run of before the key was there has the same data"
+
+
+def test_labels_are_left_out_from_the_command_line(spoken):
+    def left_out(argument):
+        arguments = ["", "--config=configs/judge_digits.py", f"--config.data.leave_out={argument}"]
+        alone = flags.FlagValues()
+        holder = config_flags.DEFINE_config_file("config", flag_values=alone, sys_argv=arguments)
+        alone(arguments)
+        return make_data({**plain(holder.value)["data"], "root": str(spoken)})
+
+    assert sizes(left_out("speaker=bo"))["left_out"] == 14
+    assert sizes(left_out("'speaker=bo','digit=7'"))["left_out"] == 28
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        (("bo",), "data.leave_out has 'bo': write it as condition=label, such as speaker=theo"),
+        (("speker=bo",), "unknown condition in data.leave_out 'speker'; choose one of speaker, digit"),
+        (("speaker=teo",), "unknown speaker in data.leave_out 'teo'; choose one of theo, "),
+        (("digit=3", "digit=7"), "data.leave_out leaves nothing of 42 clips"),
+    ],
+)
+def test_what_cannot_be_left_out_is_told(spoken, left_out, said):
+    with pytest.raises(ConfigError, match=said):
+        make_data(section(root=str(spoken), leave_out=left_out))
+
+
 def test_a_derived_condition_is_measured_on_the_clip_itself(folder):
     """Training clips are all brought to one level: the level that they had can still be told to the network."""
     sets = make_data(section(name="folder", root=str(folder), conditions=("label", "level_dbfs")))
@@ -136,6 +204,7 @@ def test_a_set_lies_in_its_folder_below_the_variable(tmp_path, monkeypatch):
         ({"name": "embedded", "size": 24, "channels": 2}, "data 'embedded' has 1 channel.s., data.channels 2"),
         ({"name": "embedded", "size": 24, "conditions": ("sond",)}, "unknown condition 'sond'; choose one of sound, "),
         ({"name": "embedded", "size": 24, "sounds": ("oboe",)}, "unknown sound 'oboe'"),
+        ({"name": "embedded", "size": 24, "leave_out": ("sound=ah",)}, "made and not recorded, .* drop data.leave_out"),
         ({"length_samples": 0}, "data: length_samples is 0; give at least 1"),
         ({"crop": "center"}, "unknown crop 'center'; choose one of centre, "),
     ],

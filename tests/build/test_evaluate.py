@@ -13,7 +13,8 @@ from audiodiff.build.data import make_data
 from audiodiff.build.evaluate import (
     RECORDED,
     _pairs,
-    check_labels,
+    _summary,
+    check_guide,
     evaluate_samples,
     examine_judge,
     read_clips,
@@ -78,14 +79,22 @@ def test_damaged_samples_are_told(run, samples, tmp_path):
             read_samples(tmp_path, run)
 
 
-def test_a_judge_of_other_labels_or_rate_is_refused(run, judge_workdir):
+def test_a_judge_never_scores_what_it_guided(workdir, judge_workdir, samples, tmp_path):
+    """Another judge may, and so may any judge of samples from before there were guides."""
     judge = load_judge(judge_workdir)
-    check_labels(run, judge)
-    turned = dataclasses.replace(judge, classes={"sound": (*SOUNDS[::-1], "reject")})
-    with pytest.raises(ConfigError, match="the labels of 'sound' are ah, .* in the run and fall, .* in the judge"):
-        check_labels(run, turned)
-    with pytest.raises(ConfigError, match="the run is at 8000 Hz and the judge at 16000 Hz"):
-        check_labels(run, dataclasses.replace(judge, rate_hz=16_000))
+    record = json.loads((samples / "samples.json").read_text())
+    guided = record | {"guided_by": judge.weights_hash, "guide_scale": 2.0}
+    (tmp_path / "samples.json").write_text(json.dumps(guided))
+    for one in record["samples"]:
+        (tmp_path / one["file"]).symlink_to(samples / one["file"])
+    said = f"guided by the judge with the weights {judge.weights_hash}, .* has the weights {judge.weights_hash}: "
+    with pytest.raises(ConfigError, match=said + "judge them with another judge"):
+        evaluate_samples(workdir, tmp_path, judge_workdir, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    for passes in (record, guided | {"guided_by": "another"}, {name: record[name] for name in RECORDED}):
+        check_guide(passes, judge)
+    assert f"led by the judge {judge.weights_hash} at scale 2." in _summary(guided)
+    assert "led by" not in _summary(record)
 
 
 def test_other_data_than_the_run_was_trained_on_are_refused(workdir, judge_workdir, samples, config, monkeypatch):

@@ -15,7 +15,7 @@ from audiodiff import prng
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
 from audiodiff.build.process import make_grid
-from audiodiff.build.run import hash_weights, load, load_judge, load_run
+from audiodiff.build.run import check_labels, hash_weights, load, load_judge, load_run
 from audiodiff.data import ConditionInfo
 from audiodiff.data.embedded import PITCHES, SOUNDS
 from audiodiff.diffusion.likelihood import bits_per_dimension, log_likelihood
@@ -233,3 +233,54 @@ def test_the_bits_per_dimension_of_a_trained_model_are_finite(run):
         bin_width=2.0**-15,
     )
     assert bits.shape == (1,) and np.isfinite(bits).all()
+
+
+# --- led by a judge
+
+
+@pytest.fixture(scope="module")
+def judge(judge_workdir):
+    return load_judge(judge_workdir)
+
+
+def test_a_guide_hears_its_labels_the_more_the_harder_it_leads(lively, judge):
+    """By its own ear, whatever model and judge are; in steps that are short enough to follow it."""
+    labels = [SOUNDS.index(sound) for sound in ASKED["sound"]]
+
+    def heard(scale):
+        clips = lively.sample(KEY, ASKED, steps=20, guide=judge, guide_scale=scale)
+        return np.log(judge(clips, 8000).probabilities["sound"][[0, 1], labels])
+
+    rising = np.stack([heard(scale) for scale in (0.0, 10.0, 30.0)])
+    assert np.diff(rising, axis=0).min() > 0.01, rising
+
+
+def test_a_guide_may_be_told_what_the_model_cannot(run, judge, monkeypatch):
+    objective = dataclasses.replace(run.model.objective, conditions=("pitch",))
+    deaf = dataclasses.replace(run, model=dataclasses.replace(run.model, objective=objective))
+    seen = {}
+
+    def generate(objective, params, keys, conditions, *arguments, **options):
+        seen.update(options, conditions=conditions)
+        return np.zeros((len(keys), 2048))
+
+    monkeypatch.setattr("audiodiff.build.run.generate", generate)
+    assert deaf.sample(KEY, ASKED, guide=judge, guide_scale=2.5).shape == (2, 2048)
+    assert list(seen["conditions"]) == ["pitch"] and list(seen["guide"].labels) == ["sound"]
+    assert [SOUNDS[label] for label in seen["guide"].labels["sound"]] == ASKED["sound"]
+    assert seen["guide"].scale == 2.5
+    with pytest.raises(ConfigError, match="unknown condition 'sound'; choose one of pitch"):
+        deaf.sample(KEY, ASKED)
+    with pytest.raises(ConfigError, match="the guide hears sound, and the conditions name none of these"):
+        deaf.sample(KEY, {"pitch": "A2"}, guide=judge)
+    with pytest.raises(ConfigError, match="unknown value of condition 'sound' 'reject'"):
+        deaf.sample(KEY, {"pitch": "A2", "sound": "reject"}, guide=judge)
+
+
+def test_a_judge_of_other_labels_or_rate_is_refused(run, judge):
+    check_labels(run, judge)
+    turned = dataclasses.replace(judge, classes={"sound": (*SOUNDS[::-1], "reject")})
+    with pytest.raises(ConfigError, match="the labels of 'sound' are ah, .* in the run and fall, .* in the judge"):
+        check_labels(run, turned)
+    with pytest.raises(ConfigError, match="the run is at 8000 Hz and the judge at 16000 Hz"):
+        run.sample(KEY, ASKED, guide=dataclasses.replace(judge, rate_hz=16_000))

@@ -11,6 +11,7 @@ import soundfile
 
 from audiodiff import prng
 from audiodiff.build.choices import ConfigError
+from audiodiff.build.run import load_judge
 from audiodiff.build.samples import combinations, file_name, write_samples
 from audiodiff.data import ConditionInfo
 
@@ -51,6 +52,7 @@ def test_the_record_says_how_each_was_made(run, samples):
     record = json.loads((samples / "samples.json").read_text(), parse_constant=pytest.fail)
     assert (record["seed"], record["step"], record["rate_hz"]) == (5, 2, 8000)
     assert record["weights_hash"] == run.weights_hash
+    assert record["guided_by"] is record["guide_scale"] is None
     assert {name: record["sampler"][name] for name in ("name", "steps", "guidance")} == {
         "name": "dpmpp_2m",
         "steps": 3,
@@ -94,3 +96,29 @@ def test_nothing_is_written_for_what_cannot_be(run, tmp_path):
     with pytest.raises(ConfigError, match="condition 'pitch' is a number, not one of a few labels: give it a value"):
         write_samples(loud, tmp_path, count=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_record_names_the_judge_that_led(run, judge_workdir, tmp_path):
+    """As test_run.py leads, so that one program serves both."""
+    judge = load_judge(judge_workdir)
+    led = {"steps": 20, "guide": judge, "guide_scale": 10.0}
+    record = json.loads(write_samples(run, tmp_path, count=2, **led, say=lambda line: None).read_text())
+    assert (record["guided_by"], record["guide_scale"]) == (judge.weights_hash, 10.0)
+    keys = prng.per_example(prng.stream(0, "sample"), np.arange(2))
+    asked = {name: [one["conditions"][name] for one in record["samples"]] for name in ("sound", "pitch")}
+    clip = run.sample(keys, asked, **led)[1] * 10 ** (record["samples"][1]["gain_db"] / 20)
+    np.testing.assert_allclose(read(tmp_path, record["samples"][1]["file"]), clip, atol=2**-15)
+
+
+def test_what_the_guide_alone_hears_is_held_and_named(run, judge_workdir, tmp_path, monkeypatch):
+    objective = dataclasses.replace(run.model.objective, conditions=("pitch",))
+    deaf = dataclasses.replace(run, model=dataclasses.replace(run.model, objective=objective))
+    monkeypatch.setattr("audiodiff.build.run.generate", lambda objective, params, keys, *_, **__: np.zeros((2, 2048)))
+    write_samples(
+        deaf, tmp_path, count=2, fixed={"sound": "bell"}, guide=load_judge(judge_workdir), say=lambda line: None
+    )
+    record = json.loads((tmp_path / "samples.json").read_text())
+    assert [one["conditions"] for one in record["samples"]] == [
+        {"pitch": "A2", "sound": "bell"},
+        {"pitch": "B2", "sound": "bell"},
+    ]

@@ -12,6 +12,7 @@ from command import plain
 
 from audiodiff.build.experiment import make_averages, make_training_optimiser
 from audiodiff.build.model import Facts, make_judge, make_model
+from audiodiff.build.objective import make_speaker_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.sampler import make_sampler
 from audiodiff.data import ConditionInfo
@@ -54,6 +55,9 @@ def test_every_size_is_plain_values_that_build(name, size):
     assert config["training"]["ema_choice"] in make_averages(config["training"]["ema"])
     if config["task"] == "judge":
         assert [name for name, _ in make_judge(config, facts).heads] == list(config["conditions"])
+        return
+    if config["task"] == "speaker":
+        assert (make_speaker_objective(config, facts).condition,) == config["conditions"]
         return
     model, sampler = make_model(config, facts), config["sampler"]
     assert model.objective.conditions == config["conditions"]

@@ -91,7 +91,9 @@ def page(tmp_path_factory):
 
 def test_the_page_says_what_was_compared(page):
     read = browser.Reader(page.read_text(encoding="utf-8"))
-    for text in ("Wave & mel", "Which is better?", "a1, a2, a3", "3f9a", "82 %", "n=600 one run", "mean of 3 runs", "97.7 %", "Δ"):
+    for text in ("Wave & mel", "Which is better?", "a1, a2, a3", "3f9a", "97.7 %"):
+        assert text in read.text
+    for text in ("82 %", "mean of 3 runs", "n=600 one run", "Δ"):
         assert text in read.text
     labels = [player["aria-label"] for player in read.all("audio")]
     assert labels == [f"Play seven, theo, {side}" for side in ("real", "wave", "mel", "one")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 from audiodiff.evaluation.examine import examine
 from audiodiff.evaluation.judge import Verdicts
@@ -30,26 +31,42 @@ def by_ear(audio: np.ndarray, rate_hz: int) -> Verdicts:
     return Verdicts(CLASSES, {"pitch": np.eye(3)[label.astype(int)]}, np.zeros((len(audio), 1)))
 
 
+def saying(*probabilities: float):
+    """Return a judge that says the same of everything."""
+
+    def judge(audio: np.ndarray, rate_hz: int) -> Verdicts:
+        return Verdicts(CLASSES, {"pitch": np.tile(probabilities, (len(audio), 1))}, np.zeros((len(audio), 1)))
+
+    return judge
+
+
 def test_a_judge_that_hears_well_is_right_and_refuses_what_it_should():
-    figures = {figure.name: figure for figure in examine(by_ear, tones(), jax.random.key(0))}
-    assert list(figures) == [
-        "accuracy pitch",
-        "rejects clips",
-        *("rejects noise", "rejects silence", "rejects random phases"),
+    found = examine(by_ear, tones(), jax.random.key(0))
+    assert [(figure.name, figure.value) for figure in found.figures] == [
+        ("accuracy pitch", 100),
+        ("calibration error pitch", 0),
+        ("rejects clips", 0),
+        *(("rejects noise", 100), ("rejects silence", 100), ("rejects random phases", 100)),
     ]
-    assert {name: figure.value for name, figure in figures.items()} == {
-        "accuracy pitch": 100,
-        "rejects clips": 0,
-        "rejects noise": 100,
-        "rejects silence": 100,
-        "rejects random phases": 100,
-    }
-    assert {figure.count for figure in figures.values()} == {COUNT}
+    assert {figure.count for figure in found.figures} == {COUNT}
+    np.testing.assert_array_equal(found.confusion["pitch"], [[10, 0, 0], [0, 10, 0], [0, 0, 0]])
 
 
 def test_a_judge_that_takes_everything_is_found_out():
-    def credulous(audio, rate_hz):
-        return Verdicts(CLASSES, {"pitch": np.tile([1.0, 0.0, 0.0], (len(audio), 1))}, np.zeros((len(audio), 1)))
+    """It is sure and right half the time: half of its confidence is not deserved."""
+    found = examine(saying(1.0, 0.0, 0.0), tones(), jax.random.key(0))
+    assert [figure.value for figure in found.figures] == [50, 50, 0, 0, 0, 0]
+    np.testing.assert_array_equal(found.confusion["pitch"], [[10, 0, 0], [10, 0, 0], [0, 0, 0]])
 
-    values = [figure.value for figure in examine(credulous, tones(), jax.random.key(0))]
-    assert values == [50, 0, 0, 0, 0]
+
+def test_a_rejection_is_a_mistake_made_with_its_confidence():
+    found = examine(saying(0.1, 0.2, 0.7), tones(), jax.random.key(0))
+    figures = {figure.name: figure.value for figure in found.figures}
+    assert figures["accuracy pitch"] == 0 and figures["rejects clips"] == 100
+    assert figures["calibration error pitch"] == pytest.approx(70)
+    np.testing.assert_array_equal(found.confusion["pitch"][:, 2], [10, 10, 0])
+
+
+def test_a_judge_that_is_as_sure_as_it_is_right_has_no_calibration_error():
+    found = examine(saying(0.5, 0.4, 0.1), tones(), jax.random.key(0))
+    assert {figure.name: figure.value for figure in found.figures}["calibration error pitch"] == pytest.approx(0)

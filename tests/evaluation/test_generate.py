@@ -1,21 +1,26 @@
-"""Hold generation against Gaussians, whose samples, guided and not, have known moments."""
+"""Hold generation against Gaussians, whose samples, guided, led by a judge and not, have known moments."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+import scipy.special
 
-from audiodiff import prng
+from audiodiff import dsp, prng
 from audiodiff.diffusion import grids, samplers
 from audiodiff.diffusion.levels import LogNormal
 from audiodiff.diffusion.parameterisations import X0
-from audiodiff.evaluation.generate import generate
+from audiodiff.evaluation.generate import Guide, generate
+from audiodiff.networks.classifier import LogMelClassifier
+from audiodiff.networks.functional import Classify
+from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.objectives.diffusion import DiffusionObjective
 from audiodiff.representations import Waveform
 
@@ -154,3 +159,128 @@ def test_conditions_are_encoded_once_a_sample_and_give_what_encoding_at_every_st
     assert len(ENCODED) == 2  # the condition and the null, whatever the number of steps
     anew = sample(keys(3), ALL, objective=dataclasses.replace(OBJECTIVE, network=AtEveryStep()), **settings)
     np.testing.assert_array_equal(once, anew)
+
+
+# --- led by a judge
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Unheard:
+    """Pass audio on as it is, where features belong."""
+
+    def __call__(self, audio):
+        return audio
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaning:
+    """Hear label 0 with ln p = slope f(audio) - 1e6, so unlikely that nothing bends the line; 1 is certain."""
+
+    hears: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, params, audio):
+        leaning = params["slope"] * self.hears(audio) - 1e6
+        return {"label": jnp.stack([leaning, jnp.zeros_like(leaning)], axis=1)}, audio
+
+
+def total(audio):
+    return audio.sum(axis=1)
+
+
+def halves(audio):
+    first, second = jnp.split(audio, 2, axis=1)
+    return first.sum(axis=1) * second.sum(axis=1)
+
+
+def leaning(slope, scale, hears=total, labels=(0, 0, 1)):
+    params = {"network": {"slope": jnp.float32(slope)}}
+    return Guide(Leaning(hears), Unheard(), params, {"label": jnp.array(labels)}, scale)
+
+
+TILTED = functools.partial(
+    sample,
+    keys(3),
+    ALL,
+    PLAIN | {"scale": 2.5},
+    guided=True,
+    objective=dataclasses.replace(OBJECTIVE, representation=Waveform(preemphasis=0.9)),
+)
+
+
+def test_a_judge_tilts_a_gaussian_by_its_own_slope():
+    """p(x) exp(s g x) of N(m, d^2) is N(m + s d^2 g, d^2): every sample moves by s d^2 g, through the decoder's filter.
+
+    Around classifier-free guidance, and for those clips alone whose label is not certain as it is.
+    """
+    slope, scale, time = 0.02, 3.0, 2048
+    moved = TILTED(guide=leaning(slope, scale)) - TILTED()
+
+    def deemphasis(x):
+        return scipy.signal.lfilter([1], [1, -0.9], x)
+
+    gradient = deemphasis(np.full(time, slope))[::-1]  # of a sum of filtered samples: the filter run backwards
+    expected = deemphasis(scale * DEVIATION**2 * gradient)
+    np.testing.assert_allclose(moved[:2], np.stack([expected, expected]), rtol=0.01, atol=1e-3)
+    np.testing.assert_allclose(moved[2], 0, atol=1e-4)
+
+
+def test_a_judge_at_scale_zero_changes_nothing_and_no_weight_scale_or_label_compiles_anew():
+    plain = TILTED()
+    compiled = generate._cache_size()
+    np.testing.assert_allclose(TILTED(guide=leaning(0.02, 0.0)), plain, atol=1e-5)
+    assert generate._cache_size() <= compiled + 1
+    compiled = generate._cache_size()
+    for guide in (leaning(0.02, 2.0), leaning(0.5, 0.0), leaning(0.02, 0.0, labels=(1, 0, 0))):
+        TILTED(guide=guide)
+    assert generate._cache_size() == compiled
+
+
+def test_a_judge_hears_what_is_known_and_moves_only_the_rest():
+    """Of the product of two halves the slope along the second is the sum of the first, which is known."""
+    time, scale = 64, 0.2
+    known, keep = jnp.full((3, time), 0.25), jnp.broadcast_to(jnp.arange(time) < time // 2, (3, time))
+    make = functools.partial(sample, keys(3), ALL, length_samples=time, known=(known, keep))
+    plain, led = make(), make(guide=leaning(0.5, scale, halves, labels=(0, 0, 0)))
+    np.testing.assert_allclose(led[:, : time // 2], plain[:, : time // 2], atol=1e-5)
+    expected = scale * DEVIATION**2 * 0.5 * 0.25 * time / 2
+    np.testing.assert_allclose((led - plain)[:, time // 2 :], expected, rtol=0.01)
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstSamples:
+    """Return the first samples of a clip as the logits of two heads."""
+
+    def __call__(self, params, audio):
+        return {"digit": audio[:, :3], "speaker": audio[:, 3:5]}, audio
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_probability_of_several_heads_is_their_product_and_others_do_not_count(channels):
+    audio = np.random.default_rng(0).normal(size=(2, 8, channels)).astype(np.float32)
+    logits = audio.mean(axis=2)
+    digit, speaker = scipy.special.softmax(logits[:, :3], 1), scipy.special.softmax(logits[:, 3:5], 1)
+    given = audio if channels > 1 else audio[..., 0]
+    both = Guide(FirstSamples(), Unheard(), {"network": {}}, {"digit": jnp.array([2, 0]), "speaker": jnp.array([0, 1])})
+    one = dataclasses.replace(both, labels={"digit": both.labels["digit"]})
+    picked = digit[[0, 1], [2, 0]]
+    np.testing.assert_allclose(np.exp(one.log_probability(jnp.asarray(given))), picked, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.exp(both.log_probability(jnp.asarray(given))), picked * speaker[[0, 1], [0, 1]], rtol=1e-5
+    )
+
+
+def test_the_gradient_of_what_a_judge_hears_is_finite_in_silence_and_near_it():
+    """Through level, log-mel and network: all zeros, denormal, below and above the bound of the gain, half a clip."""
+    mel = dataclasses.replace(dsp.MEL_PRESETS["librosa"], rate_hz=8000, fmax_hz=4000.0, bands=8)
+    network = Classify(LogMelClassifier((("label", 3),), widths=(8,), features=8))
+    features = JudgeFeatures(mel, -30.0, 15.0)
+    noise = np.random.default_rng(0).normal(size=4096)
+    audio = np.stack([0 * noise, 1e-40 * noise, 1e-20 * noise, 1e-6 * noise, 0.1 * noise * (np.arange(4096) < 2048)])
+    audio = jnp.asarray(audio, jnp.float32)
+    drawn = jax.jit(lambda audio: network.init(jax.random.key(0), features(audio)))(audio)
+    params = {"network": jax.tree.map(lambda leaf: leaf + 0.1, drawn)}  # what begins as zero would hide what follows
+    guide = Guide(network, features, params, {"label": jnp.zeros(len(audio), int)})
+    gradient = np.asarray(jax.jit(jax.grad(lambda audio: guide.log_probability(audio).sum()))(audio))
+    assert np.isfinite(gradient).all()
+    assert not gradient[0].any() and np.abs(gradient[3:]).max(axis=1).min() > 1e-6

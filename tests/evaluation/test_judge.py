@@ -93,6 +93,7 @@ def test_verdicts_do_not_depend_on_the_level_of_the_clip():
         (clips(2), 16000, "the clips have 16000 Hz and the judge listens at 8000 Hz: resample them first"),
         (clips(0), 8000, r"the clips have shape \(0, 6\): give at least one, as \[clip, time\]"),
         (clips(6)[0], 8000, r"the clips have shape \(6,\): give at least one"),
+        (clips(2)[:, :0], 8000, r"the clips have shape \(2, 0\): give at least one"),
         (
             np.where(np.arange(6) == 2, np.nan, clips(3)),
             8000,
@@ -108,3 +109,15 @@ def test_verdicts_do_not_depend_on_the_level_of_the_clip():
 def test_what_cannot_be_judged_is_refused(audio, rate_hz, message):
     with pytest.raises(ValueError, match=message):
         judge()(audio, rate_hz)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_judge_that_says_nothing_finite_is_no_judge(bad):
+    """Not even where its classes look sound: of NaN the most probable one would be the first."""
+    broken = dataclasses.replace(judge(), params={"network": {"weight": jnp.float32(bad)}})
+    with pytest.raises(ValueError, match="NaN or infinity of 3 of 3 clips, the first is clip 0: look for damaged"):
+        broken(clips(3), 8000)
+    loud = clips(5)
+    loud[3] = 3e38
+    with pytest.raises(ValueError, match="of 1 of 5 clips, the first is clip 3"):
+        judge()(loud, 8000)

@@ -63,6 +63,11 @@ def test_honest_clips_score_as_real_ones_do(honest):
         "rejected",
         "coverage",
         "precision",
+        "Frechet distance",
+        "kernel distance",
+        "different bins",
+        "inception score digit",
+        "AM score digit",
         "nearest-neighbour ratio",
         "samples like copies",
     ]
@@ -71,6 +76,13 @@ def test_honest_clips_score_as_real_ones_do(honest):
     for name in ("coverage", "precision"):
         assert abs(honest[name].figure.value - honest[name].ceiling.value) < 8
         assert honest[name].figure.value > 80
+    for name in ("Frechet distance", "kernel distance"):
+        row = honest[name]
+        assert row.figure.low < row.ceiling.value < row.figure.high
+    assert honest["different bins"].figure.low < 10
+    # Three classes, equally often and without doubt; 3 % of the train clips are labelled otherwise.
+    assert honest["inception score digit"].figure.value == pytest.approx(3, abs=0.01)
+    assert honest["AM score digit"].figure.value == pytest.approx(0, abs=0.01)
     ratio = honest["nearest-neighbour ratio"]
     assert ratio.figure.low < 1 < ratio.figure.high
     assert ratio.ceiling.low < 1 < ratio.ceiling.high
@@ -80,6 +92,8 @@ def test_honest_clips_score_as_real_ones_do(honest):
 def test_noise_is_the_floor_of_every_figure(honest):
     assert honest["accuracy digit"].floor.value < 5
     assert honest["rejected"].floor.value > 95
+    for name in ("Frechet distance", "kernel distance"):
+        assert honest[name].floor.low > honest[name].ceiling.high
     assert honest["accuracy digit"].ceiling.value > 90
     assert honest["rejected"].ceiling.value == 0
 
@@ -152,6 +166,30 @@ def test_a_score_depends_on_its_key_and_nothing_else(honest):
     assert rows_by_name(HONEST) == honest
 
 
+def test_what_a_representation_loses_stands_beside(honest):
+    """One that swaps two bins of every other clip turns class 0 into class 1: the judge hears it."""
+
+    def swap(audio):
+        spectrum = np.fft.rfft(audio)
+        spectrum[:, [2, 4]] = spectrum[:, [4, 2]]
+        return np.where(np.arange(len(audio))[:, None] % 2, audio, np.fft.irfft(spectrum))
+
+    rows = rows_by_name(HONEST, resynthesise=swap)
+    assert {name: row.figure for name, row in rows.items()} == {name: row.figure for name, row in honest.items()}
+    assert rows["accuracy digit"].resynthesis.high < rows["accuracy digit"].ceiling.low
+    whole = rows_by_name(HONEST, resynthesise=lambda audio: audio)
+    for name, row in whole.items():
+        if name in ("nearest-neighbour ratio", "samples like copies"):
+            assert row.resynthesis is None
+        else:
+            assert row.resynthesis.value == pytest.approx(row.ceiling.value, abs=1e-6)
+
+
+def test_a_frechet_distance_of_fewer_clips_than_dimensions_is_not_measured():
+    row = rows_by_name(Clips(HONEST.audio[:6], {"digit": HONEST.labels["digit"][:6]}, RATE))["Frechet distance"]
+    assert np.isnan(row.figure.value) and "6 clips for 6 dimensions" in row.figure.note
+
+
 @pytest.mark.parametrize("snr_db", [NOISE_SNR_DB, 20.0])
 def test_noise_is_as_loud_as_asked_in_every_clip(snr_db):
     clips = np.random.default_rng(0).normal(size=(3, 20_000)) * np.array([[0.01], [1.0], [5.0]])
@@ -159,3 +197,15 @@ def test_noise_is_as_loud_as_asked_in_every_clip(snr_db):
     measured = 10 * np.log10(np.mean(clips**2, axis=1) / np.mean(noise**2, axis=1))
     np.testing.assert_allclose(measured, snr_db, atol=0.2)
     np.testing.assert_allclose(np.corrcoef(noise), np.eye(3), atol=0.05)
+
+
+def test_clips_of_another_rate_or_length_and_one_alone_are_refused():
+    with pytest.raises(AssertionError, match="16000"):  # the judge is told the rate of the clips themselves
+        rows_by_name(dataclasses.replace(HONEST, rate_hz=16_000))
+    for count, time, message in ((9, TIME - 1, "generated clips have shape"), (1, TIME, "5 neighbours asked of 0")):
+        few = Clips(HONEST.audio[:count, :time], {"digit": HONEST.labels["digit"][:count]}, RATE)
+        with pytest.raises(ValueError, match=message):
+            score(Ear(), few, TRAIN, TEST, KEY)
+    short = dataclasses.replace(TRAIN, audio=TRAIN.audio[:, :-1])
+    with pytest.raises(ValueError, match=r"the train clips have shape \(600, 63\) and the test clips \(150, 64\)"):
+        score(Ear(), HONEST, short, TEST, KEY)

@@ -243,6 +243,8 @@ def test_runs_that_cannot_be_sampled_or_judged_are_told_in_one_line(model, launc
         (tmp_path / name).write_bytes((model[0] / name).read_bytes())
     ended = launch("sample", f"--workdir={tmp_path}", out)
     assert f"{tmp_path} holds no checkpoint: train there first" in ended.error
+    ended = launch("sample", f"--workdir={model[0]}", out, f"--guide={model[0]}")
+    assert f"{model[0]} holds a model, which judges nothing: name the workdir of a judge" in ended.error
     ended = launch("evaluate", f"--workdir={model[0]}", f"--samples={tmp_path}", f"--judge={model[0]}")
     assert f"{model[0]} holds a model, which judges nothing: name the workdir of a judge" in ended.error
     assert "--samples and --judge missing: give" in launch("evaluate", f"--workdir={tmp_path}").error
