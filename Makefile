@@ -11,8 +11,9 @@ CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if s
 demo: $(VENV)/core.stamp
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
 
+# A process for each core, up to four: most of the suite is tracing and compiling, which use one core each.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=loadgroup
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

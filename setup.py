@@ -27,7 +27,15 @@ ORACLE = ["librosa>=0.11,<0.12", "torch==2.13.0", "torchmetrics>=1.9", "auraloss
 # Perceptual figures. pesq is built from source and needs a C compiler; without [lattice] ViSQOL's speech mode silently
 # maps to another scale.
 METRICS = ["pystoi>=0.4.1", "pesq>=0.0.4", "visqol-python[lattice]>=3.8"]
-DEV = ["pytest>=9", "pytest-timeout>=2.4", "hypothesis>=6.100", "ruff>=0.15", "mypy>=2", "tensorboard>=2.20"]
+DEV = [
+    "pytest>=9",
+    "pytest-timeout>=2.4",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "ruff>=0.15",
+    "mypy>=2",
+    "tensorboard>=2.20",
+]
 
 setup(
     name="audiodiff",
