@@ -21,7 +21,18 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "experiments")]  # configs/, and the launch scripts' module command
 
-BENCHMARKS = ("ceilings", "networks", "mel", "sampling", "scaling", "startup", "loading", "devices", "accelerator")
+BENCHMARKS = (
+    "ceilings",
+    "networks",
+    "mel",
+    "sampling",
+    "evaluation",
+    "scaling",
+    "startup",
+    "loading",
+    "devices",
+    "accelerator",
+)
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
