@@ -60,7 +60,9 @@ def evaluate_samples(
     check_guide(record, judge)
     settings, sets = _data_at(run.config, data_root)
     run.facts.check_data(sets.manifest_hash, run.workdir)
-    train, test = (read_clips(sets.split(settings[name]), sets.preparation) for name in ("train_split", "test_split"))
+    sources = [sets.split(settings[name]) for name in ("train_split", "test_split")]
+    train, test = (read_clips(source, sets.preparation) for source in sources)
+    left_out = sum(map(len, sources)) - len(train.audio) - len(test.audio)
     lossy = resynthesis(run.model.objective.representation, run.facts.channels, test.audio)
     rows = score(judge, generated, train, test, jax.random.key(seed), expected, lossy)
     if more_rows is not None:
@@ -68,7 +70,7 @@ def evaluate_samples(
     report = Report(
         title=title or f"Samples of {run.workdir.name}",
         summary=_summary(record),
-        facts=_facts(run, judge, record),
+        facts=_facts(run, judge, record) | ({"left out": f"{left_out} real clips cannot be used"} if left_out else {}),
         figures=rows,
         pairs=_pairs(run, generated, test),
         plots=_plots(run.workdir),
@@ -144,6 +146,8 @@ def read_samples(folder: pathlib.Path, run: Run) -> tuple[dict[str, Any], Clips]
                     "sample anew with this run"
                 )
         _summary(record)  # reads what the report will need
+        if not record["samples"]:
+            raise ValueError("it lists no samples")
         files = [folder / one["file"] for one in record["samples"]]
         labels = {
             name: np.array([labels.index(one["conditions"][name]) for one in record["samples"]])
@@ -153,12 +157,27 @@ def read_samples(folder: pathlib.Path, run: Run) -> tuple[dict[str, Any], Clips]
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is damaged ({error}): restore it, or sample anew with this run") from error
-    audio = [data.read_audio(file, run.facts.rate_hz, channels=1)[:, 0] for file in files]
+    audio = [_read_sample(file, run.facts.rate_hz) for file in files]
+    for file, clip in zip(files, audio, strict=True):
+        if len(clip) != len(audio[0]):
+            raise ConfigError(
+                f"{file} has {len(clip)} samples and {files[0]} has {len(audio[0])}: evaluate clips of one length"
+            )
     return record, Clips(np.stack(audio), labels, run.facts.rate_hz)
 
 
+def _read_sample(path: pathlib.Path, rate_hz: int) -> np.ndarray:
+    """Read a clip, mixed to mono; raise ConfigError at another rate, which no run at ``rate_hz`` has made."""
+    if (found := data.audio_info(path).rate_hz) != rate_hz:
+        raise ConfigError(f"{path} is at {found} Hz and the samples were made at {rate_hz} Hz: sample anew")
+    return data.read_audio(path, channels=1)[:, 0]
+
+
 def read_clips(source: data.Source, preparation: data.Preparation) -> Clips:
-    """Read a whole split as it is prepared for training, mixed to mono, without what cannot be used."""
+    """Read a whole split as it is prepared for training, mixed to mono, without what cannot be used.
+
+    As many are left out as the result has less than ``source``. Raises AudioError where none is left.
+    """
     batches = data.Batches(source, preparation, batch_size=1, seed=0, max_bad_share=1.0)
     batch = batches.examples(range(len(source)))
     good = batch["weight"] > 0

@@ -71,6 +71,7 @@ def test_damaged_samples_are_told(run, samples, tmp_path):
         ("[]", r"\(it lacks rate_hz, .*\)"),
         *((json.dumps(left), f"\\(it lacks {key}\\)") for key, left in without.items()),
         (json.dumps({**record, "sampler": {}}), r"\('name'\)"),
+        (json.dumps({**record, "samples": []}), r"\(it lists no samples\)"),
         (json.dumps({**record, "samples": [{**one, "conditions": {}}, *rest]}), r"\('sound'\)"),
         (json.dumps({**record, "samples": [{"conditions": one["conditions"]}]}), r"\('file'\)"),
     ):

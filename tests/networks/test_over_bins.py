@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,8 @@ from audiodiff.networks.over_bins import OverBins
 from audiodiff.networks.unet1d import UNet1d
 
 RNG = np.random.default_rng(0)
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compile in a third of the time: here compiling takes longest, and what runs is small."""
 CONDITIONS = (ConditionSpec("digit", "label", 3), ConditionSpec("mel", "frames", 2))
 RAW = {"digit": np.array([0, 2]), "mel": RNG.normal(size=(2, 4, 2)).astype(np.float32)}
 NETWORKS = {
@@ -38,10 +42,11 @@ def test_a_network_over_six_bins_or_three_bins_of_two_channels_is_itself_on_six_
         "network": jax.tree.map(np.shape, params)
     }
 
+    @functools.partial(quick, static_argnums=0)
     def run(network, params, x):
         encoded = network.apply({"params": params}, RAW, {"digit": np.array([True, False])}, method="encode")
         assert set(encoded) == {"global", "frames"}
-        return np.asarray(network.apply({"params": params}, x, jnp.ones(2), encoded))
+        return network.apply({"params": params}, x, jnp.ones(2), encoded)
 
     expected = run(alone, params, x)
     assert np.std(expected) > 0.1

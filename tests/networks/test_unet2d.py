@@ -33,6 +33,7 @@ CONDITIONED = UNet2d(
         ConditionSpec("text", "tokens", 5),
     ),
 )
+SHALLOW = UNet2d((2,), (2,), (8,), (0,), (2,), ("both",), embedding=8, conditions=CONDITIONED.conditions)
 RAW = {
     "digit": np.array([0, 2]),
     "mel": RNG.normal(size=(2, 5, 2)).astype(np.float32),
@@ -124,8 +125,7 @@ def test_to_patches_makes_a_strided_convolution_an_ordinary_one():
     "network",
     [
         SMALL,
-        UNet2d((2, 1), (1, 2), (4, 4), (0, 1), **NONE, embedding=4),
-        UNet2d((3,), (2,), (4,), (1,), (0,), ("frame",), overlap=5, embedding=4),
+        UNet2d((3,), (2,), (4,), (1,), (0,), ("bin",), overlap=3, embedding=4),
     ],
 )
 def test_the_receptive_field_is_the_support_of_the_gradient(network):
@@ -240,8 +240,8 @@ def test_a_bin_lies_at_its_share_of_all_bins():
 
 
 def test_every_condition_and_the_noise_level_reach_the_output():
-    params, x = randomised(CONDITIONED, raw=RAW), noise(2, 12, 9, 1)
-    encoded = quick(lambda params: CONDITIONED.apply(params, RAW, method="encode"))(params)
+    params, x = randomised(SHALLOW, raw=RAW), noise(2, 12, 9, 1)
+    encoded = quick(lambda params: SHALLOW.apply(params, RAW, method="encode"))(params)
     assert set(encoded) == {"global", "frames", "tokens"}
     weights = noise(2, 12, 9, 1)
 
@@ -249,7 +249,7 @@ def test_every_condition_and_the_noise_level_reach_the_output():
     @jax.grad
     def gradient(inputs):
         x, c_noise, encoded = inputs
-        return jnp.sum(weights * CONDITIONED.apply(params, x, c_noise, encoded))
+        return jnp.sum(weights * SHALLOW.apply(params, x, c_noise, encoded))
 
     by_x, by_noise, by_condition = gradient((x, noise(2), encoded))
     assert (by_x != 0).all()
@@ -259,12 +259,12 @@ def test_every_condition_and_the_noise_level_reach_the_output():
 
 
 def test_an_absent_condition_is_its_null_whatever_its_value():
-    params, x = randomised(CONDITIONED, raw=RAW), noise(2, 4, 4, 1)
+    params, x = randomised(SHALLOW, raw=RAW), noise(2, 4, 4, 1)
     present = {name: np.array([False, True]) for name in RAW}
 
     @quick
     def run(raw):
-        return CONDITIONED.apply(params, x, jnp.zeros(2), CONDITIONED.apply(params, raw, present, method="encode"))
+        return SHALLOW.apply(params, x, jnp.zeros(2), SHALLOW.apply(params, raw, present, method="encode"))
 
     y, nulls = run(RAW), params["params"]["condition_encoder"]
     for name, other in {"digit": np.array([1, 1]), "mel": -RAW["mel"], "text": (RAW["text"] + 2) % 5}.items():
@@ -276,7 +276,7 @@ def test_an_absent_condition_is_its_null_whatever_its_value():
         "frames": np.tile(nulls["mel_null"], (2, 5, 1)),
         "tokens": np.tile(nulls["text_null"], (2, 3, 1)),
     }
-    expected = quick(lambda encoded: CONDITIONED.apply(params, x, jnp.zeros(2), encoded))(constants)
+    expected = quick(lambda encoded: SHALLOW.apply(params, x, jnp.zeros(2), encoded))(constants)
     np.testing.assert_allclose(y[0], expected[0], rtol=1e-5, atol=1e-5)
 
 
@@ -284,14 +284,15 @@ def test_an_absent_condition_is_its_null_whatever_its_value():
 
 
 def test_silence_comes_out_at_first_and_can_be_learnt_from():
+    network = UNet2d((2,), (1,), (4,), (0,), (0,), ("frame",), embedding=4)
     x, target = noise(1, 4, 3, 1), noise(1, 4, 3, 1)
 
     @quick
     def begin(key):
-        params = SMALL.init({"params": key}, x, jnp.zeros(1), {}, method="init_all")
+        params = network.init({"params": key}, x, jnp.zeros(1), {}, method="init_all")
 
         def loss(params):
-            y = SMALL.apply(params, x, jnp.zeros(1), {})
+            y = network.apply(params, x, jnp.zeros(1), {})
             return jnp.mean((y - target) ** 2), y
 
         (_, y), gradient = jax.value_and_grad(loss, has_aux=True)(params)
@@ -364,19 +365,19 @@ def test_the_parameters_are_as_many_as_the_sizes_say(network, channels):
 
 
 def test_in_bfloat16_it_puts_out_float32_close_to_what_it_puts_out_in_float32():
-    params, x, c_noise = randomised(CONDITIONED, raw=RAW), noise(2, 6, 5, 1), noise(2)
-    half = CONDITIONED.clone(dtype=jnp.bfloat16)
+    params, x, c_noise = randomised(SHALLOW, raw=RAW), noise(2, 6, 5, 1), noise(2)
+    half = SHALLOW.clone(dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, raw=RAW))} == {jnp.dtype(jnp.float32)}
 
     def run(network):
         def outputs(params):
             encoded = network.apply(params, RAW, method="encode")
             y, inside = network.apply(params, x, c_noise, encoded, capture_intermediates=True)
-            return y, inside["intermediates"]["decoder1_0"]["__call__"][0]
+            return y, inside["intermediates"]["decoder0_0"]["__call__"][0]
 
         return quick(outputs)(params)
 
-    (y, _), (rounded, inside) = run(CONDITIONED), run(half)
+    (y, _), (rounded, inside) = run(SHALLOW), run(half)
     assert rounded.dtype == jnp.float32 and inside.dtype == jnp.bfloat16
     assert 0 < np.std(rounded - y) < 0.05 * np.std(y)
 
