@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiodiff import data, prng
+from audiodiff import data, dsp, prng
 from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.data import DataSets, make_data
 from audiodiff.build.model import (
@@ -32,6 +32,7 @@ from audiodiff.build.run import Run
 from audiodiff.build.sampler import check_guidance, make_sampler
 from audiodiff.networks.functional import Functional
 from audiodiff.objectives.classification import JudgeFeatures
+from audiodiff.representations import LogMel
 from audiodiff.training import (
     MAY_CHANGE,
     MAY_CHANGE_WITHOUT_AN_END,
@@ -175,12 +176,12 @@ def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
     )
     network = objective.network.network if isinstance(objective.network, Functional) else None
     if measure_field := getattr(network, "receptive_field", None):  # a network of one's own may have none
-        field = measure_field()
-        print(
-            f"network     each sample hears {field} samples ({field / facts.rate_hz:.3g} s) by convolutions, "
-            "more by attention where there is any",
-            flush=True,
-        )
+        match measure_field():
+            case (frames, bins):
+                hears = f"each bin hears {frames} frames and {bins} bins"
+            case samples:
+                hears = f"each sample hears {samples} samples ({samples / facts.rate_hz:.3g} s)"
+        print(f"network     {hears} by convolutions, more by attention where there is any", flush=True)
     if faults := [*statistics.damaged, *statistics.silent]:
         first = "; ".join(map(str, faults[:3]))
         print(
@@ -246,14 +247,21 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
         facts.check_data(sets.manifest_hash, folder)
         return facts
     split = sets.split(config["data"]["train_split"])
-    encode: Callable[..., Any]
-    mel = make_mel(config["mel"], split.rate_hz) if "mel" in config else None
-    encode = JudgeFeatures(mel) if mel else make_representation(config["representation"], split.channels).encode
+    encode, mel = _encoder(config, split)
     strict = config["data"]["strict"]
     facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash, strict=strict, mel=mel)
     statistics.save(folder / STATISTICS_FILE)
     facts.save(folder)
     return facts
+
+
+def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Callable[..., Any], dsp.MelSpec | None]:
+    """Return what makes of audio the array that is measured, and the mel that it is in, if it is."""
+    if "mel" in config:
+        mel = make_mel(config["mel"], split.rate_hz)
+        return JudgeFeatures(mel), mel
+    representation = make_representation(config["representation"], split.channels, split.rate_hz)
+    return representation.encode, representation.mel if isinstance(representation, LogMel) else None
 
 
 def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:

@@ -134,11 +134,11 @@ def measure_facts(
 
 
 def make_representation(
-    config: Mapping[str, Any], channels: int, rate_hz: int = 0, facts: Facts | None = None
+    config: Mapping[str, Any], channels: int, rate_hz: int, facts: Facts | None = None
 ) -> Representation:
     """Build the map from audio to the array that diffuses: as it is measured, or with its ``facts`` as it is trained.
 
-    Raises ConfigError where a log-mel is not the one that the facts were measured in, and where it lacks a rate.
+    Raises ConfigError where a log-mel is not the one that the facts were measured in.
     """
     representation = construct("representation", REPRESENTATIONS, config, channels=channels, rate_hz=rate_hz)
     if facts is None or not isinstance(representation, LogMel):

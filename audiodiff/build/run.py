@@ -155,6 +155,10 @@ class Run:
         self, known: tuple[np.ndarray, np.ndarray], batch: int, length: int
     ) -> tuple[np.ndarray, tuple[Array, Array]]:
         """Check known audio and bring what is kept to the level of training: gains in dB, and (audio, keep)."""
+        if len(self.model.objective.representation.shape(1, length)) != 3:
+            raise ConfigError(
+                "known audio is kept sample by sample, and this model is of spectra: take one of waveforms"
+            )
         audio, keep = np.asarray(known[0], np.float32), np.asarray(known[1], bool)
         wanted = (length,) if self.facts.channels == 1 else (length, self.facts.channels)
         if audio.shape[1:] != wanted or len(audio) not in (1, batch) or keep.shape != (length,):

@@ -91,7 +91,7 @@ def test_sigma_data_is_of_the_array_that_diffuses():
     for row, clip in zip(levelled, clips, strict=True):
         row[: len(clip)] = clip * 0.1 / np.sqrt(np.mean(clip**2))
     filtered = levelled - 0.9 * np.pad(levelled, [(0, 0), (1, 0)])[:, :-1]
-    representation = make_representation({"name": "waveform", "preemphasis": 0.9}, channels=1)
+    representation = make_representation({"name": "waveform", "preemphasis": 0.9}, channels=1, rate_hz=8000)
     source = ArraySource([clip[:, None] for clip in clips], 8000)
     facts, statistics = measure_facts(source, Preparation(512, -20.0, "start"), representation.encode, "hash")
     assert facts.sigma_data == pytest.approx(filtered.std(), rel=1e-5) == statistics.sigma_data
@@ -198,9 +198,9 @@ def test_what_no_model_can_be_is_told(config):
     with pytest.raises(ConfigError, match="objective takes no 'drop_probabilty'; it takes drop_probability, "):
         make_model(config, FACTS)
     with pytest.raises(ConfigError, match="unknown representation 'wavform'; choose one of waveform"):
-        make_representation({"name": "wavform"}, channels=1)
+        make_representation({"name": "wavform"}, channels=1, rate_hz=8000)
     with pytest.raises(ConfigError, match="representation 'complex_stft': window 'hann' of 64 samples leaves gaps"):
-        make_representation({"name": "complex_stft", "fft_samples": 64, "hop_samples": 64}, channels=1)
+        make_representation({"name": "complex_stft", "fft_samples": 64, "hop_samples": 64}, channels=1, rate_hz=8000)
     with pytest.raises(ConfigError, match="representation 'log_mel'.*'mel'"):
         make_representation({"name": "log_mel"}, channels=1, rate_hz=8000)
 

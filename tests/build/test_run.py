@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import audiodiff
-from audiodiff import prng
+from audiodiff import dsp, prng
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
 from audiodiff.build.process import make_grid
@@ -19,6 +19,7 @@ from audiodiff.build.run import check_labels, hash_weights, load, load_judge, lo
 from audiodiff.data import ConditionInfo
 from audiodiff.data.embedded import PITCHES, SOUNDS
 from audiodiff.diffusion.likelihood import bits_per_dimension, log_likelihood
+from audiodiff.representations import Mdct
 from audiodiff.training import CheckpointError, WorkdirError
 
 KEY = jax.random.key(7)
@@ -202,6 +203,13 @@ def test_a_prompt_is_continued(lively):
     assert made.shape == (2, 900) and np.isfinite(made).all()
     np.testing.assert_array_equal(made[:, :500], np.repeat(prompt, 2, axis=0))
     assert np.abs(made[0, 500:] - made[1, 500:]).max() > 1e-4
+
+
+def test_known_audio_is_for_models_of_waveforms(run):
+    objective = dataclasses.replace(run.model.objective, representation=Mdct(dsp.MdctSpec(64)))
+    spectral = dataclasses.replace(run, model=dataclasses.replace(run.model, objective=objective))
+    with pytest.raises(ConfigError, match="sample by sample, and this model is of spectra"):
+        spectral.sample(KEY, ASKED, known=(np.zeros((1, 2048)), np.ones(2048, bool)))
 
 
 def test_known_audio_that_cannot_be_is_a_clear_error(lively):
