@@ -30,12 +30,12 @@ def named_folders(text: str) -> dict[str, list[str]]:
 
 def main() -> None:
     """Read the reports and write the page."""
-    from audiodiff.evaluation.comparison import compare, write_comparison
+    from audiodiff.evaluation.comparison import write_comparison
     from audiodiff.evaluation.report import read_report
 
     arms = {name: [read_report(folder) for folder in folders] for name, folders in named_folders(ARMS.value).items()}
-    path = write_comparison(OUT.value, TITLE.value, SUMMARY.value, arms)
-    for figure in compare(arms):
+    path, compared = write_comparison(OUT.value, TITLE.value, SUMMARY.value, arms)
+    for figure in compared:
         print(figure.name)
         for arm, value in figure.arms.items():
             difference = f"   difference {figure.differences[arm]}" if arm in figure.differences else ""

@@ -16,7 +16,6 @@ from audiodiff.build.choices import ConfigError, Table, call, choose, construct,
 from audiodiff.build.network import make_classifier, make_conditions, make_network
 from audiodiff.build.process import make_levels, make_parameterisation, make_process, make_weighting
 from audiodiff.diffusion.processes import Curve
-from audiodiff.dsp.mdct import MdctSpec
 from audiodiff.objectives.classification import REJECT, ClassificationObjective, JudgeFeatures
 from audiodiff.objectives.diffusion import DiffusionObjective
 from audiodiff.representations import ComplexStft, GriffinLim, LogMel, Mdct, Waveform
@@ -38,7 +37,7 @@ def _complex_stft(rate_hz: int, channels: int, exponent: float = 0.5, **stft: An
 
 def _mdct(rate_hz: int, channels: int, exponent: float = 1.0, **mdct: Any) -> Mdct:
     del rate_hz
-    return Mdct(MdctSpec(**mdct), exponent, channels)
+    return Mdct(dsp.MdctSpec(**mdct), exponent, channels)
 
 
 def _log_mel(rate_hz: int, channels: int, mel: Mapping[str, Any], **griffin_lim: Any) -> LogMel:
@@ -193,7 +192,7 @@ def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjecti
 
     Raises ConfigError where the judge cannot be, or was trained in another mel than the config now stands for.
     """
-    check_labels(config, facts, "judge")
+    check_label_conditions(config, facts, "judge")
     heads = tuple((name, len(judge_classes(facts, name))) for name in config["conditions"])
     return call(
         "objective",
@@ -206,7 +205,7 @@ def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjecti
     )
 
 
-def check_labels(config: Mapping[str, Any], facts: Facts, listener: str) -> None:
+def check_label_conditions(config: Mapping[str, Any], facts: Facts, listener: str) -> None:
     """Raise ConfigError where the data have several channels, or a condition that is no label."""
     if facts.channels != 1:
         raise ConfigError(

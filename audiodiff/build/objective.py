@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from audiodiff.build.choices import ConfigError, Table, call, choose, construct
-from audiodiff.build.model import Facts, check_labels, make_features, make_judge, make_model
+from audiodiff.build.model import Facts, check_label_conditions, make_features, make_judge, make_model
 from audiodiff.build.network import make_classifier
 from audiodiff.objectives.verification import EMBEDDING, Loss, SpeakerObjective, ge2e, nt_xent, prototypical, triplet
 from audiodiff.types import Objective
@@ -36,7 +36,7 @@ def make_speaker_objective(config: Mapping[str, Any], facts: Facts) -> SpeakerOb
 
     Raises ConfigError as :func:`make_judge` does.
     """
-    check_labels(config, facts, "speaker encoder")
+    check_label_conditions(config, facts, "speaker encoder")
     if len(config["conditions"]) != 1:
         listed = ", ".join(config["conditions"]) or "none"
         raise ConfigError(f"a speaker encoder takes one condition, the speaker, and conditions has {listed}: give one")

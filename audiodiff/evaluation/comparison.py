@@ -57,8 +57,10 @@ def compare(arms: Arms) -> list[ComparedFigure]:
     return [_compare_figure(name, {arm: [run[name] for run in runs] for arm, runs in rows.items()}) for name in names]
 
 
-def write_comparison(path: str | os.PathLike[str], title: str, summary: str, arms: Arms) -> pathlib.Path:
-    """Write the page of :func:`compare` to ``path`` (``.html``) and its figures as JSON beside it; return the path."""
+def write_comparison(
+    path: str | os.PathLike[str], title: str, summary: str, arms: Arms
+) -> tuple[pathlib.Path, list[ComparedFigure]]:
+    """Write the page of :func:`compare` to ``path`` (``.html``), its figures as JSON beside it; return both."""
     compared = compare(arms)
     first = next(iter(arms.values()))[0]
     facts = {arm: _facts(runs) for arm, runs in arms.items()}
@@ -85,7 +87,7 @@ def write_comparison(path: str | os.PathLike[str], title: str, summary: str, arm
             for figure in compared
         ],
     }
-    return page.write(path, text, {FIGURES_FILE: page.strict_json(values)})
+    return page.write(path, text, {FIGURES_FILE: page.strict_json(values)}), compared
 
 
 def _check_alike(arms: Arms) -> None:

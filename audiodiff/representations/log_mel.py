@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from audiodiff import dsp
-from audiodiff.dsp.mel_inversion import expand, magnitude_from_mel
-from audiodiff.dsp.phase_recovery import griffin_lim
 from audiodiff.representations.spectral import Spectral
 from audiodiff.types import Array
 
@@ -39,8 +37,8 @@ class GriffinLim:
 
     def __call__(self, log_mel: Array, key: Array | None, length_samples: int) -> Array:
         """Return audio [..., length_samples]; the gradient by log_mel [..., frame, band] is finite, NaN stays NaN."""
-        magnitude = magnitude_from_mel(expand(log_mel, self.mel), self.mel, self.mel_iterations)
-        return griffin_lim(
+        magnitude = dsp.magnitude_from_mel(dsp.expand(log_mel, self.mel), self.mel, self.mel_iterations)
+        return dsp.griffin_lim(
             magnitude,
             self.mel.stft,
             self.iterations,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from audiodiff.dsp.mdct import MdctSpec, imdct, mdct, mdct_frame_count
+from audiodiff import dsp
 from audiodiff.representations.spectral import Spectral, check_exponent, power_law
 from audiodiff.types import Array
 
@@ -24,7 +24,7 @@ class Mdct(Spectral):
     Raises ValueError for an exponent outside (0, 1].
     """
 
-    mdct: MdctSpec
+    mdct: dsp.MdctSpec
     exponent: float = 1.0
     channels: int = 1
 
@@ -33,11 +33,11 @@ class Mdct(Spectral):
 
     def shape(self, batch: int, length_samples: int) -> tuple[int, ...]:
         """Return the shape of the array that diffuses, for clips of that length."""
-        return batch, mdct_frame_count(length_samples, self.mdct), self.mdct.bins, self.channels
+        return batch, dsp.mdct_frame_count(length_samples, self.mdct), self.mdct.bins, self.channels
 
     def encode(self, audio: Array, key: Array | None = None) -> Array:
         """Return x, float32 or wider; raise ValueError for other axes or channels."""
-        return jnp.moveaxis(power_law(mdct(self._channels_first(audio), self.mdct), self.exponent), 1, -1)
+        return jnp.moveaxis(power_law(dsp.mdct(self._channels_first(audio), self.mdct), self.exponent), 1, -1)
 
     def decode(self, x: Array, key: Array | None, length_samples: int) -> Array:
         """Return audio [batch, length_samples], with a channel axis where there are several channels.
@@ -45,4 +45,4 @@ class Mdct(Spectral):
         Raises ValueError where x is not of this representation, or of fewer frames than that needs.
         """
         coefficients = power_law(self._planes(x, length_samples), 1 / self.exponent)
-        return self._channels_last(imdct(coefficients, self.mdct, length_samples))
+        return self._channels_last(dsp.imdct(coefficients, self.mdct, length_samples))

@@ -86,7 +86,7 @@ def test_too_few_arms_and_figures_without_a_name_in_common_are_refused():
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("comparison") / "index.html"
-    return write_comparison(path, "Wave & mel", "Which is better?", ARMS)
+    return write_comparison(path, "Wave & mel", "Which is better?", ARMS)[0]
 
 
 def test_the_page_says_what_was_compared(page):
