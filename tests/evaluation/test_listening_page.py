@@ -14,10 +14,10 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import time
 
+import browser
 import numpy as np
 import pytest
 import soundfile
@@ -27,19 +27,7 @@ from audiodiff.data import write_audio
 from audiodiff.evaluation import listening_page, page
 from audiodiff.evaluation.listening_page import KINDS, ListeningTest, Trial
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--mute-audio",
-    "--remote-debugging-pipe",
-]
+FLAGS = [*browser.QUIET, "--mute-audio", "--remote-debugging-pipe"]
 RATE, PHONE = 8000, 360
 MEANT = {"reference": 100, "our-net": 71, "their-net": 50, "anchor at 2000 Hz": 30, "anchor at 1000 Hz": 10}
 """What the one listener of these tests thinks of each system, from 0 to 100."""
@@ -59,7 +47,7 @@ class Tab:
         self._in, child_out = os.pipe()
         # Chromium reads its commands from descriptor 3 and answers on 4.
         shell = f'exec "$0" "$@" 3<&{child_in} 4>&{child_out}'
-        argv = ["bash", "-c", shell, str(BROWSER), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        argv = ["bash", "-c", shell, str(browser.PATH), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self.process = subprocess.Popen(argv, pass_fds=(child_in, child_out), stderr=subprocess.DEVNULL)
         os.close(child_in), os.close(child_out)
         self._numbers, self._read, self._session = itertools.count(1), b"", {}
@@ -190,7 +178,7 @@ def test_what_is_no_test_is_refused(kind, trials, sounds, said):
 
 # --- the page in a browser
 
-in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
+in_browser = pytest.mark.skipif(browser.PATH is None, reason="no Chromium on the path")
 
 
 @pytest.fixture(scope="module")

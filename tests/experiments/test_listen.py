@@ -3,43 +3,11 @@
 from __future__ import annotations
 
 import json
-import pathlib
-import runpy
-import sys
 
-import command
 import numpy as np
 import pytest
-from absl import flags
 
-import audiodiff.build.listening  # noqa: F401 - with all that it imports: libraries define flags as well
 from audiodiff.data import write_audio
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def launch(monkeypatch, capsys):
-    """Return what runs a script in this process, with flags of its own, and gives (exit code, stdout, stderr)."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax-tests"))
-
-    def run(name, *arguments):
-        argv = [f"experiments/{name}.py", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        before, code = set(flags.FLAGS), 0
-        try:
-            script = runpy.run_path(argv[0])
-            command.parse(argv)
-            command.guarded(script["main"])
-        except SystemExit as end:
-            code = end.code
-        finally:
-            for flag in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, flag)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import json
 import os
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
-from typing import NamedTuple
 
 import command
 import numpy as np
@@ -17,31 +15,13 @@ import pytest
 import soundfile
 from absl import flags
 from absl.testing import flagsaver
+from launching import ENVIRONMENT, ROOT, Ended
 
 import audiodiff.build.experiment  # noqa: F401 - with all that it imports: libraries define flags as well
 from audiodiff.build.data import DATA_VARIABLE
 from audiodiff.data import write_audio
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax-tests")}
 MODEL, JUDGE = "--config=configs/digits_dilated.py:smoke", "--config=configs/judge_digits.py:smoke"
-
-
-class Ended(NamedTuple):
-    """Hold how a script ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """Return the one line that says what was wrong; fail if there is more or less than that."""
-        assert self.code == 1 and "Traceback" not in self.out + self.err
-        lines = self.err.splitlines()
-        (line,) = [line for line in lines if line.startswith("error: ")]
-        assert line == lines[-1]
-        return line
 
 
 def process(name: str, *arguments) -> Ended:
@@ -49,32 +29,6 @@ def process(name: str, *arguments) -> Ended:
     argv = [sys.executable, f"experiments/{name}.py", *map(str, arguments)]
     done = subprocess.run(argv, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=280)
     return Ended(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def launch(monkeypatch, capsys):
-    """Return what runs a script in this process, where everything is imported already, with flags of its own."""
-    monkeypatch.chdir(ROOT)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
-
-    def run(name: str, *arguments) -> Ended:
-        argv = [f"experiments/{name}.py", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", argv)
-        before, code = set(flags.FLAGS), 0
-        try:
-            script = runpy.run_path(argv[0])
-            command.parse(argv)
-            command.guarded(script["main"])
-        except SystemExit as end:
-            code = end.code
-        finally:
-            for flag in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, flag)
-        return Ended(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")
