@@ -12,12 +12,18 @@ from audiodiff.data.sources import ConditionInfo
 from audiodiff.networks.classifier import LogMelClassifier
 from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.dilated_stack import DilatedStack
+from audiodiff.networks.embeddings import level_features
 from audiodiff.networks.functional import Classify, Functional
 from audiodiff.networks.over_bins import OverBins
 from audiodiff.networks.unet1d import UNet1d
 from audiodiff.networks.unet2d import UNet2d
+from audiodiff.networks.wavegrad import WaveGrad, signal_features
+from audiodiff.types import Array
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+ENCODE_NOISE: dict[str, Callable[[Array, int], Array]] = {"level": level_features, "signal": signal_features}
+"""How a network hears of the noise: the level itself, or WaveGrad's alpha."""
 
 CONDITIONS: dict[str, Callable[[str, ConditionInfo], ConditionSpec]] = {
     "label": lambda name, info: ConditionSpec(name, "label", size=len(info.vocabulary)),
@@ -40,6 +46,11 @@ def _unet2d(audio_channels: int, **options: Any) -> Any:
 
 def _dilated_stack(audio_channels: int, **options: Any) -> Any:
     return DilatedStack(out_channels=audio_channels, **options)
+
+
+def _wavegrad(audio_channels: int, encode_noise: str = "level", **options: Any) -> Any:
+    encode = choose("encode_noise", encode_noise, ENCODE_NOISE)
+    return WaveGrad(out_channels=audio_channels, encode_noise=encode, **options)
 
 
 NETWORKS: Table[Any] = {
@@ -90,7 +101,25 @@ NETWORKS: Table[Any] = {
             "dilation_cycle",
             "kernel_size",
             "causal",
+            "upsample",
             "embedding_features",
+            "remat",
+        ),
+    ),
+    "wavegrad": (
+        _wavegrad,
+        (
+            "factors",
+            "channels",
+            "down_channels",
+            "frame_channels",
+            "wave_channels",
+            "deep_blocks",
+            "deep_dilations",
+            "dilations",
+            "down_dilations",
+            "embedding_features",
+            "encode_noise",
             "remat",
         ),
     ),

@@ -16,6 +16,7 @@ from audiodiff.networks.dilated_stack import DilatedStack
 from audiodiff.networks.over_bins import OverBins
 from audiodiff.networks.unet1d import UNet1d
 from audiodiff.networks.unet2d import UNet2d
+from audiodiff.networks.wavegrad import WaveGrad, signal_features
 
 SIZES = {
     "unet1d": {"factors": (8, 2), "channels": (8, 8), "blocks": (1, 1), "attention_heads": (0, 0), "embedding": 8},
@@ -29,6 +30,15 @@ SIZES = {
         "embedding": 8,
     },
     "dilated_stack": {"residual_layers": 2, "residual_channels": 4, "dilation_cycle": 2, "embedding_features": 8},
+    "wavegrad": {
+        "factors": (2, 3),
+        "channels": (6, 4),
+        "down_channels": (4,),
+        "frame_channels": 6,
+        "wave_channels": 4,
+        "deep_blocks": 1,
+        "embedding_features": 8,
+    },
 }
 INFOS = {"digit": ConditionInfo("label", ("0", "1", "2")), "level_dbfs": ConditionInfo("number")}
 
@@ -45,7 +55,7 @@ def drawn(network, x, raw):
 
 
 BINS = 3
-OVER_BINS = {"unet1d": {"stem": "random"}, "unet2d": {}, "dilated_stack": {}}
+OVER_BINS = {"unet1d": {"stem": "random"}, "unet2d": {}, "dilated_stack": {}, "wavegrad": {}}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +107,7 @@ def test_the_same_config_is_the_same_network_to_jit():
         assert first == second and hash(first) == hash(second)
 
 
-@pytest.mark.parametrize(("name", "bins"), [("unet1d", None), ("unet2d", BINS)])
+@pytest.mark.parametrize(("name", "bins"), [("unet1d", None), ("unet2d", BINS), ("wavegrad", None)])
 def test_a_config_read_from_json_is_the_same_network(name, bins):
     lists = {key: list(value) if isinstance(value, tuple) else value for key, value in SIZES[name].items()}
     read, written = (make_network({"name": name, **sizes}, bins=bins) for sizes in (lists, SIZES[name]))
@@ -109,8 +119,16 @@ def test_a_network_takes_bins_as_they_are_or_over_its_channels_and_no_bins_as_be
         stem = {"stem": "random"} if name == "unet1d" else {}
         return type(make_network({"name": name, **stem}, bins=bins).network)
 
-    assert [built(name, BINS) for name in NETWORKS] == [OverBins, UNet2d, OverBins]
-    assert [built(name, None) for name in ("unet1d", "dilated_stack")] == [UNet1d, DilatedStack]
+    assert [built(name, BINS) for name in NETWORKS] == [OverBins, UNet2d, OverBins, OverBins]
+    names = ("unet1d", "dilated_stack", "wavegrad")
+    assert [built(name, None) for name in names] == [UNet1d, DilatedStack, WaveGrad]
+
+
+def test_vocoder_networks_upsample_as_their_config_says():
+    mel = make_conditions({"mel": ConditionInfo("array", shape=(7, 80))})
+    assert make_network({"name": "dilated_stack", "upsample": [16, 16]}, mel).network.upsample == (16, 16)
+    wavegrad = make_network({"name": "wavegrad", "encode_noise": "signal"}, mel).network
+    assert wavegrad.hop_samples == 300 and wavegrad.encode_noise is signal_features
 
 
 def test_a_judge_has_its_heads():
@@ -129,6 +147,8 @@ def test_a_judge_has_its_heads():
         ({"name": "unet1d"}, "float16", "unknown dtype 'float16'; choose one of "),
         ({"name": "unet1d", "factors": (4,)}, "float32", "network 'unet1d': the levels of a UNet1d disagree"),
         ({"name": "dilated_stack", "dilation_cycle": 0}, "float32", "'dilated_stack': dilation_cycle is 0: give at "),
+        ({"name": "wavegrad", "factors": (8, 8)}, "float32", r"'wavegrad': channels is \(512, .* give 2 numbers of at"),
+        ({"name": "wavegrad", "encode_noise": "alpha"}, "float32", "unknown encode_noise 'alpha'; choose one of "),
     ],
 )
 def test_what_cannot_be_is_told_in_one_sentence(config, dtype, said):
