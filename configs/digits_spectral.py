@@ -30,8 +30,7 @@ REPRESENTATIONS: dict[str, dict[str, object]] = {
             "bands": 40,
             "floor": 1e-4,
         },
-        "iterations": 32,
-        "momentum": 0.99,
+        "inverter": {"name": "griffin_lim", "iterations": 32, "momentum": 0.99},
     },
 }
 

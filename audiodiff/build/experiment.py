@@ -19,10 +19,13 @@ from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.data import DataSets, make_data
 from audiodiff.build.model import (
     FACTS_FILE,
+    MEL,
     Facts,
     Model,
+    make_derived,
     make_mel,
     make_model,
+    make_prior,
     make_representation,
     measure_facts,
 )
@@ -247,21 +250,33 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
         facts.check_data(sets.manifest_hash, folder)
         return facts
     split = sets.split(config["data"]["train_split"])
-    encode, mel = _encoder(config, split)
+    encode, mel, frames = _encoder(config, split)
     strict = config["data"]["strict"]
-    facts, statistics = measure_facts(split, sets.preparation, encode, sets.manifest_hash, strict=strict, mel=mel)
+    facts, statistics = measure_facts(
+        split, sets.preparation, encode, sets.manifest_hash, strict=strict, mel=mel, frames=frames
+    )
     statistics.save(folder / STATISTICS_FILE)
     facts.save(folder)
     return facts
 
 
-def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Callable[..., Any], dsp.MelSpec | None]:
-    """Return what makes of audio the array that is measured, and the mel that it is in, if it is."""
-    if "mel" in config:
+Measured = Callable[..., Any]
+
+
+def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Measured, dsp.MelSpec | None, Measured | None]:
+    """Return what makes of audio the array that is measured, the mel in it if there is one, and a vocoder's frames."""
+    if config["task"] != "diffusion":
         mel = make_mel(config["mel"], split.rate_hz)
-        return JudgeFeatures(mel), mel
+        return JudgeFeatures(mel), mel, None
     representation = make_representation(config["representation"], split.channels, split.rate_hz)
-    return representation.encode, representation.mel if isinstance(representation, LogMel) else None
+    if not (derived := dict(make_derived(config, split.rate_hz))):
+        return representation.encode, representation.mel if isinstance(representation, LogMel) else None, None
+    prior, frames = make_prior(config, split.rate_hz), derived[MEL]
+    return (
+        lambda audio: prior.whiten(representation.encode(audio), {MEL: frames(audio)}),
+        make_mel(config["mel"], split.rate_hz),
+        frames,
+    )
 
 
 def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
@@ -274,7 +289,7 @@ def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: 
         check_guidance(settings["guidance"], model.objective.drop_probability)
     held_out = _held_out(config, sets, repeats=len(HELD_OUT_RATIOS))
     losses = HeldOut(model.objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
-    watch = Samples(folder, config, model, _prompts(config, sets))
+    watch = Samples(folder, config, model, _prompts(config, sets, model))
     return model.objective, Hooks((losses, LossByLevel(folder), watch))
 
 
@@ -324,14 +339,15 @@ def _held_out(config: Mapping[str, Any], sets: DataSets, repeats: int = 1) -> li
     return made
 
 
-def _prompts(config: Mapping[str, Any], sets: DataSets) -> dict[str, np.ndarray]:
+def _prompts(config: Mapping[str, Any], sets: DataSets, model: Model) -> dict[str, np.ndarray]:
     """Return the conditions of a few held-out clips, [clip] by name, to listen to while the model trains."""
     count = config["training"]["watch_clips"]
     if not count:
         return {}
     batches = _batches(config, sets, config["data"]["held_out_split"], local=True)
     batch = batches.examples(np.linspace(0, len(batches.source) - 1, count).astype(int).tolist())
-    return {name: batch[name] for name in config["conditions"]}
+    raw = model.objective.raw_conditions({name: jnp.asarray(value) for name, value in batch.items()})
+    return {name: np.asarray(value) for name, value in raw.items()}
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,18 @@ import numpy as np
 from audiodiff import data, dsp
 from audiodiff.build.choices import ConfigError, Table, call, choose, construct, options
 from audiodiff.build.network import make_classifier, make_conditions, make_network
-from audiodiff.build.process import make_levels, make_parameterisation, make_process, make_weighting
+from audiodiff.build.process import make_grid, make_levels, make_parameterisation, make_process, make_weighting
+from audiodiff.build.sampler import make_sampler
+from audiodiff.diffusion.priors import Prior, Standard
 from audiodiff.diffusion.processes import Curve
+from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.objectives.classification import REJECT, ClassificationObjective, JudgeFeatures
-from audiodiff.objectives.diffusion import DiffusionObjective
-from audiodiff.representations import ComplexStft, GriffinLim, LogMel, Mdct, Waveform
+from audiodiff.objectives.diffusion import AudioLoss, DiffusionObjective
+from audiodiff.representations import ComplexStft, GriffinLim, Inverter, LogMel, Mdct, Waveform
+from audiodiff.training import read_config, restore_params
 from audiodiff.training.workdir import write_json
-from audiodiff.types import Representation
+from audiodiff.types import Array, PyTree, Representation
+from audiodiff.vocoders import DiffusionVocoder, FrameEnergy, MelFrames, SpectralEnvelope, check_same_mel
 
 FACTS_FILE = "model.json"
 
@@ -40,21 +45,62 @@ def _mdct(rate_hz: int, channels: int, exponent: float = 1.0, **mdct: Any) -> Md
     return Mdct(dsp.MdctSpec(**mdct), exponent, channels)
 
 
-def _log_mel(rate_hz: int, channels: int, mel: Mapping[str, Any], **griffin_lim: Any) -> LogMel:
+def _log_mel(
+    rate_hz: int, channels: int, mel: Mapping[str, Any], inverter: Mapping[str, Any] = {"name": "griffin_lim"}
+) -> LogMel:
     spec = make_mel(mel, rate_hz)
-    return LogMel(spec, GriffinLim(spec, **griffin_lim), channels=channels)
+    return LogMel(spec, make_inverter(inverter, spec), channels=channels)
+
+
+def _vocoder(mel: dsp.MelSpec, workdir: str, **settings: Any) -> DiffusionVocoder:
+    """Load a trained vocoder from the folder of its run, and see that it speaks this mel."""
+    folder = pathlib.Path(workdir).expanduser()
+    config, facts = read_config(folder), Facts.load(folder)
+    if facts.mel is None or MEL not in config["conditions"]:
+        raise ConfigError(f"{folder} holds no vocoder, a model told a mel: train one with configs/vocoder_digits.py")
+    check_same_mel(mel, dsp.MelSpec.from_dict(facts.mel))
+    params = restore_params(folder, ema=config["training"]["ema_choice"] or None)
+    network = {key: value for key, value in config["network"].items() if key != "remat"}
+    return make_vocoder({**config, "network": network}, facts, params, settings)
+
+
+INVERTERS: Table[Inverter] = {
+    "griffin_lim": (GriffinLim, ("iterations", "momentum", "mel_iterations")),
+    "vocoder": (_vocoder, ("workdir", "sampler", "steps")),
+}
+"""Log-mel to audio, ``(mel, **options) -> inverter``."""
+
+
+def make_inverter(config: Mapping[str, Any], mel: dsp.MelSpec) -> Inverter:
+    """Build what turns log-mels of that convention into audio: Griffin-Lim's algorithm, or a vocoder from its workdir.
+
+    Raises ConfigError for a vocoder of another mel, naming each field that differs with both values.
+    """
+    return construct("inverter", INVERTERS, config, mel=mel)
 
 
 REPRESENTATIONS: Table[Representation] = {
     "waveform": (_waveform, ("preemphasis", "equaliser_db")),
     "complex_stft": (_complex_stft, ("fft_samples", "hop_samples", "window_samples", "window", "exponent")),
     "mdct": (_mdct, ("frame_samples", "window", "exponent")),
-    "log_mel": (_log_mel, ("mel", "iterations", "momentum", "mel_iterations")),
+    "log_mel": (_log_mel, ("mel", "inverter")),
 }
 """Audio to the array that diffuses, ``(channels, rate_hz, **options) -> representation``."""
 
 MEL_SIZES = ("fft_samples", "hop_samples", "window_samples")
 MEL_OPTIONS = (*MEL_SIZES, "bands", "fmin_hz", "fmax_hz", "floor")
+
+PRIORS: Table[Prior] = {
+    "standard": (lambda mel: Standard(), ()),
+    "frame_energy": (lambda mel, **options: FrameEnergy(_needed(mel), **options), ("floor",)),
+    "spectral_envelope": (lambda mel, **options: SpectralEnvelope(_needed(mel), **options), ("floor",)),
+}
+"""What the noise knows of the mel, ``(mel, **options) -> prior``; "frame_energy" is PriorGrad's."""
+
+MEL = "mel"
+"""The condition that is made of a clip itself: a model that has it is a vocoder."""
+
+AUDIO_LOSS_OPTIONS = ("weight", "largest_ratio", "fft_samples")
 DIFFUSION_OPTIONS = ("drop_probability", "drop_together", "learned_uncertainty", "mask_padding", "bands")
 JUDGE_OPTIONS = ("reject_probability", "noise_probability", "max_shift_samples")
 
@@ -64,8 +110,9 @@ class Facts:
     """Hold what a model must know of the data it was trained on, measured once and saved with the run.
 
     ``sigma_data`` and ``mean`` are of the array that the model sees: what diffuses, or the judge's log-mel. A log-mel's
-    mean is taken off it, which leaves sigma_data as it is. ``mel`` is the convention that a judge listens in, or a
-    log-mel model speaks, :meth:`dsp.MelSpec.to_dict`: a config names a preset, and presets change.
+    mean is taken off it, which leaves sigma_data as it is. ``mel`` is the convention that a judge listens in, a
+    log-mel model speaks or a vocoder is told, :meth:`dsp.MelSpec.to_dict`: a config names a preset, and presets change.
+    A vocoder standardises what it is told by ``mel_mean`` and ``mel_std``.
     """
 
     rate_hz: int
@@ -76,6 +123,8 @@ class Facts:
     conditions: Mapping[str, data.ConditionInfo]
     manifest_hash: str
     mel: Mapping[str, Any] | None = None
+    mel_mean: float = 0.0
+    mel_std: float = 1.0
 
     def save(self, workdir: pathlib.Path) -> None:
         """Write the facts as JSON, whole or not at all."""
@@ -116,9 +165,14 @@ def measure_facts(
     *,
     strict: bool = False,
     mel: dsp.MelSpec | None = None,
+    frames: Callable[..., Any] | None = None,
 ) -> tuple[Facts, data.DataStatistics]:
-    """Measure the facts of a training split: sigma_data and mean of ``encode``, in ``mel``, of its prepared clips."""
+    """Measure the facts of a training split: sigma_data and mean of ``encode``, in ``mel``, of its prepared clips.
+
+    ``frames`` makes of audio what a vocoder is told: its mean and standard deviation are measured too.
+    """
     statistics = data.measure(source, preparation, encode, manifest_hash=manifest_hash, strict=strict)
+    told = data.measure(source, preparation, frames, strict=strict) if frames else None
     facts = Facts(
         rate_hz=source.rate_hz,
         channels=source.channels,
@@ -128,6 +182,7 @@ def measure_facts(
         conditions=dict(source.conditions),
         manifest_hash=manifest_hash,
         mel=None if mel is None else mel.to_dict(),
+        **({"mel_mean": told.mean, "mel_std": told.sigma_data} if told else {}),
     )
     return facts, statistics
 
@@ -157,13 +212,12 @@ class Model:
 
 def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
     """Build the diffusion model of a config."""
-    infos = {name: choose("condition", name, facts.conditions) for name in config["conditions"]}
     process = make_process(config["process"])
     parameterisation = make_parameterisation(config["parameterisation"])
     representation = make_representation(config["representation"], facts.channels, facts.rate_hz, facts)
     *bins, channels = representation.shape(1, facts.length_samples)[2:]
     training = dict(config["objective"])
-    levels, weighting = training.pop("levels"), training.pop("weighting")
+    levels, weighting, audio_loss = training.pop("levels"), training.pop("weighting"), training.pop("audio_loss", {})
     objective = call(
         "objective",
         DiffusionObjective,
@@ -171,7 +225,7 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         DIFFUSION_OPTIONS,
         network=make_network(
             config["network"],
-            make_conditions(infos),
+            _condition_specs(config, facts),
             audio_channels=channels,
             bins=bins[0] if bins else None,
             dtype=config["dtype"],
@@ -180,11 +234,69 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         sigma_data=float(np.float32(facts.sigma_data)),  # as the compiled step sees it, so that levels compare exactly
         strata=config["training"]["batch_size"],
         representation=representation,
-        conditions=tuple(infos),
+        conditions=tuple(config["conditions"]),
+        derived=make_derived(config, facts.rate_hz),
+        prior=make_prior(config, facts.rate_hz),
+        audio_loss=call("audio_loss", _audio_loss, audio_loss, AUDIO_LOSS_OPTIONS) if audio_loss else None,
         parameterisation=parameterisation,
         weighting=make_weighting(weighting, parameterisation),
     )
     return Model(objective, process, facts)
+
+
+def _condition_specs(config: Mapping[str, Any], facts: Facts) -> tuple[ConditionSpec, ...]:
+    """Describe the conditions of a model: those of its data in their order, and the mel of a vocoder."""
+    told = MEL in config["conditions"]
+    infos = {name: choose("condition", name, facts.conditions) for name in config["conditions"] if name != MEL}
+    specs = make_conditions(infos)
+    if not told:
+        return specs
+    spec = make_mel(config["mel"], facts.rate_hz)
+    check_mel(config["mel"], spec, facts, "vocoder")
+    return (*specs, ConditionSpec(MEL, "frames", size=spec.bands, mean=facts.mel_mean, std=facts.mel_std))
+
+
+def make_derived(config: Mapping[str, Any], rate_hz: int) -> tuple[tuple[str, Callable[[Array], Array]], ...]:
+    """Return the conditions that are made of the clip itself, (name, function of the audio)."""
+    return ((MEL, MelFrames(make_mel(config["mel"], rate_hz))),) if MEL in config["conditions"] else ()
+
+
+def make_prior(config: Mapping[str, Any], rate_hz: int) -> Prior:
+    """Build the prior of a config, the standard one where it names none; raise ConfigError for one without its mel."""
+    mel = make_mel(config["mel"], rate_hz) if MEL in config["conditions"] else None
+    return construct("prior", PRIORS, config.get("prior", {"name": "standard"}), mel=mel)
+
+
+def _needed(mel: dsp.MelSpec | None) -> dsp.MelSpec:
+    if mel is None:
+        raise ConfigError("it is made of the condition 'mel', which this model has not: use the standard prior")
+    return mel
+
+
+def _audio_loss(weight: float, fft_samples: tuple[int, ...], largest_ratio: float = 0.5) -> AudioLoss:
+    stfts = tuple(dsp.StftSpec(size, size // 4) for size in fft_samples)
+    return AudioLoss(weight, largest_ratio, dsp.MultiResolutionSpec(stfts, power_floor=1e-7))
+
+
+def make_vocoder(
+    config: Mapping[str, Any], facts: Facts, params: PyTree, settings: Mapping[str, Any] | None = None
+) -> DiffusionVocoder:
+    """Build the vocoder of a config and its weights; ``settings`` are its sampler and steps, if not the config's.
+
+    Raises ConfigError where a condition beside the mel is wanted, which an inverter of mels is not told.
+    """
+    model, own = make_model(config, facts), config["sampler"]
+    objective, settings = model.objective, dict(settings or {})
+    if objective.conditions != (MEL,):
+        raise ConfigError(f"the model is told {', '.join(objective.conditions)}: an inverter is told a mel alone")
+    name = settings.get("sampler", own["name"])
+    sampler = make_sampler({"name": name, **(own["options"] if name == own["name"] else {})})
+    grid = make_grid(own["grid"], model.process, facts.sigma_data, settings.get("steps", own["steps"]))
+    frames = dict(objective.derived)[MEL]
+    assert isinstance(frames, MelFrames)
+    return DiffusionVocoder(
+        objective.denoiser(params), objective.representation, objective.prior, grid, frames, sampler
+    )
 
 
 def make_judge(config: Mapping[str, Any], facts: Facts) -> ClassificationObjective:

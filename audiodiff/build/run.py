@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -17,7 +18,7 @@ import numpy as np
 from audiodiff import prng
 from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.conditions import encode_conditions
-from audiodiff.build.model import Facts, Model, judge_classes, make_judge, make_model
+from audiodiff.build.model import MEL, Facts, Model, judge_classes, make_inverter, make_judge, make_model, make_vocoder
 from audiodiff.build.objective import make_speaker_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.sampler import check_guidance, make_sampler
@@ -26,8 +27,10 @@ from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
 from audiodiff.evaluation.generate import Guide, generate
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.speaker import SpeakerEncoder
+from audiodiff.representations import LogMel
 from audiodiff.training import latest_step, read_config, reconstruct, restore_params
 from audiodiff.types import Array, PyTree
+from audiodiff.vocoders import DiffusionVocoder, MelFrames, check_mel
 
 T = TypeVar("T", "Run", Judge, SpeakerEncoder)
 
@@ -57,10 +60,38 @@ class Run:
         infos = {name: self.facts.conditions[name] for name in self.conditions}
         return {name: info.vocabulary for name, info in infos.items() if info.kind == "label"}
 
+    @property
+    def frames(self) -> MelFrames | None:
+        """What a vocoder makes of audio, to be told it; None of any other model."""
+        frames = dict(self.model.objective.derived).get(MEL)
+        return frames if isinstance(frames, MelFrames) else None
+
     @functools.cached_property
     def weights_hash(self) -> str:
         """The first 16 hex digits of the SHA-256 of the weights."""
         return hash_weights(self.params)
+
+    def with_inverter(self, config: Mapping[str, Any]) -> Run:
+        """Return the same run of log-mels with another way back to audio, as {"name": "vocoder", "workdir": ...}.
+
+        Raises ConfigError for a run of another representation, and for a vocoder of another mel.
+        """
+        objective = self.model.objective
+        if not isinstance(objective.representation, LogMel):
+            kind = type(objective.representation).__name__
+            raise ConfigError(f"{self.workdir} is of {kind}, which has no inverter: name a run of log-mels")
+        inverter = make_inverter(config, objective.representation.mel)
+        representation = dataclasses.replace(objective.representation, inverter=inverter)
+        model = dataclasses.replace(self.model, objective=dataclasses.replace(objective, representation=representation))
+        return dataclasses.replace(self, model=model)
+
+    def vocoder(self, *, sampler: str | None = None, steps: int | None = None) -> DiffusionVocoder:
+        """Return this run as an inverter of mels, (log_mel, key, length_samples) -> audio, differentiable and a pytree.
+
+        Raises ConfigError for a run that is no vocoder.
+        """
+        given = {name: value for name, value in (("sampler", sampler), ("steps", steps)) if value is not None}
+        return make_vocoder(self.config, self.facts, self.params, given)
 
     def settings(
         self, *, sampler: str | None = None, steps: int | None = None, guidance: float | None = None
@@ -104,17 +135,17 @@ class Run:
         of other labels or another rate than the model's, or told of none.
         """
         settings = self.settings(sampler=sampler, steps=steps, guidance=guidance)
-        asked = self.encode_conditions(conditions or {}, len(key) if key.ndim else None, guide=guide)
-        values = {name: asked[name] for name in self.conditions}
+        length = self.facts.length_samples if length_samples is None else length_samples
+        if length < 1:
+            raise ConfigError(f"length_samples is {length}: give at least 1")
+        asked = self.encode_conditions(conditions or {}, len(key) if key.ndim else None, guide=guide, length=length)
+        values = {name: asked[name] for name in self.model.objective.conditions}
         strength = float(settings["guidance"])
         guided = bool(values) and strength != 1.0
         if guided:
             check_guidance(strength, self.model.objective.drop_probability)
         batch = len(next(iter(asked.values()))) if asked else len(key) if key.ndim else 1
         low, high = (bound * self.facts.sigma_data for bound in settings["guidance_interval"])
-        length = self.facts.length_samples if length_samples is None else length_samples
-        if length < 1:
-            raise ConfigError(f"length_samples is {length}: give at least 1")
         gains_db, given = self._known(known, batch, length) if known else (None, None)
         audio = generate(
             self.model.objective,
@@ -188,16 +219,33 @@ class Run:
         return Guide(judge.objective.network, judge.objective.features, judge.params, labels, float(scale))
 
     def encode_conditions(
-        self, conditions: Mapping[str, Any], batch: int | None = None, *, guide: Judge | None = None
+        self,
+        conditions: Mapping[str, Any],
+        batch: int | None = None,
+        *,
+        guide: Judge | None = None,
+        length: int | None = None,
     ) -> dict[str, Array]:
         """Turn conditions as people write them into arrays [batch, ...], as many as the longest has by default.
 
-        With a ``guide`` those of its heads that the model lacks may be given too.
+        With a ``guide`` those of its heads that the model lacks may be given too. A vocoder's mel has the frames that
+        stand over ``length`` samples, those of the config by default.
         """
         own = {name: self.facts.conditions[name] for name in self.conditions}
         heads = guide.classes if guide else {}
         told = {head: ConditionInfo("label", classes[:-1]) for head, classes in heads.items() if head in conditions}
-        return encode_conditions(told | own, conditions, batch)
+        if self.frames is None:
+            return encode_conditions(told | own, conditions, batch)
+        if MEL not in conditions:
+            raise ConfigError("condition 'mel' is missing: a vocoder is told a log-mel [frame, band], or [batch, ...]")
+        mel = jnp.asarray(conditions[MEL])
+        mel = mel[None] if mel.ndim == 2 else mel
+        check_mel(np.asarray(mel), self.frames.mel)
+        mel = self.frames.fit(mel, self.facts.length_samples if length is None else length)
+        others = {name: value for name, value in conditions.items() if name != MEL}
+        batch = len(mel) if batch is None else batch
+        encoded = encode_conditions(told | own, others, batch) if others else {}
+        return encoded | {MEL: jnp.broadcast_to(mel, (batch, *mel.shape[1:]))}
 
 
 def load(

@@ -63,6 +63,8 @@ from audiodiff.dsp.masking import (
 from audiodiff.dsp.mdct import (
     MDCT_WINDOWS,
     MdctSpec,
+    circular_imdct,
+    circular_mdct,
     imdct,
     kbd_window,
     mdct,
@@ -82,7 +84,7 @@ from audiodiff.dsp.mel import (
     mel_spectrogram,
     mel_to_hz,
 )
-from audiodiff.dsp.mel_inversion import expand, magnitude_from_mel
+from audiodiff.dsp.mel_inversion import expand, magnitude_from_mel, mel_envelope
 from audiodiff.dsp.nsim import nsim
 from audiodiff.dsp.phase_recovery import PhaseRecovery, griffin_lim
 from audiodiff.dsp.pitch import cumulative_mean_normalised_difference, yin
@@ -196,6 +198,8 @@ __all__ = [
     "zwicker_loudness_sone",
     "MDCT_WINDOWS",
     "MdctSpec",
+    "circular_imdct",
+    "circular_mdct",
     "imdct",
     "kbd_window",
     "mdct",
@@ -204,6 +208,7 @@ __all__ = [
     "vorbis_window",
     "expand",
     "magnitude_from_mel",
+    "mel_envelope",
     "PhaseRecovery",
     "griffin_lim",
 ]

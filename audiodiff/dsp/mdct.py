@@ -137,6 +137,34 @@ def imdct(coefficients: ArrayLike, spec: MdctSpec, length_samples: int) -> Array
     return overlap_add(frames, spec.bins)[..., spec.bins : spec.bins + length_samples]
 
 
+def circular_mdct(audio: ArrayLike, spec: MdctSpec) -> Array:
+    """Transform a circle of samples [..., time] to exactly as many coefficients [..., frame, bin].
+
+    The last frame goes on at the first sample, so B whole hops have B frames, and the transform is a square orthonormal
+    matrix: whatever is multiplied onto the coefficients can be divided out again, sample by sample. Raises ValueError
+    for a time that is no whole number of hops.
+    """
+    audio = at_least_float32(audio)
+    hop = spec.bins
+    if audio.shape[-1] % hop or not audio.shape[-1]:
+        raise ValueError(f"a circle of {audio.shape[-1]} samples is not of whole hops of {hop}: pad it to a multiple")
+    return mdct(jnp.concatenate([audio, audio[..., :hop]], axis=-1), spec)[..., 1:-1, :]
+
+
+def circular_imdct(coefficients: ArrayLike, spec: MdctSpec) -> Array:
+    """Return the circle of samples [..., frame * bin] of coefficients [..., frame, bin]: :func:`circular_mdct` undone.
+
+    Raises ValueError for another number of bins than ``spec`` has.
+    """
+    coefficients = at_least_float32(coefficients)
+    samples = coefficients.shape[-2] * spec.bins
+    padded = jnp.pad(coefficients, [(0, 0)] * (coefficients.ndim - 2) + [(1, 1), (0, 0)])
+    opened = imdct(padded, spec, samples + spec.bins)
+    return jnp.concatenate(
+        [opened[..., : spec.bins] + opened[..., samples:], opened[..., spec.bins : samples]], axis=-1
+    )
+
+
 @functools.lru_cache(maxsize=64)
 def _window(spec: MdctSpec) -> np.ndarray:
     w = MDCT_WINDOWS[spec.window](spec.frame_samples) if isinstance(spec.window, str) else np.asarray(spec.window)

@@ -85,6 +85,38 @@ def magnitude_from_mel(mel: ArrayLike, spec: MelSpec, iterations: int = 16) -> A
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
+def mel_envelope(log_mel: ArrayLike, spec: MelSpec) -> Array:
+    """Return the smooth magnitude envelope [..., frame, bin] of ``spec.stft`` behind a log-mel [..., frame, band].
+
+    Each band's mean over its own filter, (B e)_b / (B 1)_b, spread by the filters' shares of a bin::
+
+        envelope_k = sum_b B_bk e_b / sum_b B_bk,   e_b = m_b / sum_k B_bk
+
+    Of a flat spectrum it gives the spectrum, and nothing that it gives is negative: unlike the pseudo-inverse of
+    :func:`magnitude_from_mel` it has no harmonics, which mel bands do not hold. Bins outside every filter take the
+    nearest bin inside one. Powers are averaged as powers where ``spec.power`` is 2. The gradient is finite.
+    """
+    mel = expand(log_mel, spec)
+    if mel.shape[-1] != spec.bands:
+        raise ValueError(f"the mel has {mel.shape[-1]} bands and the spec {spec.bands}; give the spec it was made with")
+    energy = jnp.matmul(mel, _spread(spec).astype(mel.dtype), precision=FULL)
+    # The root's slope at 0 has no bound, and below this a magnitude is no sound.
+    return energy if spec.power == 1 else jnp.sqrt(jnp.maximum(energy, 1e-16))
+
+
+@functools.lru_cache(maxsize=16)
+def _spread(spec: MelSpec) -> np.ndarray:
+    """Return the matrix [band, bin] from mel values to the envelope."""
+    bank = spec.filterbank()
+    heard = bank.sum(axis=0) > 0
+    shares = np.where(heard, bank, 0) / np.where(heard, bank.sum(axis=0), 1) / bank.sum(axis=1, keepdims=True)
+    inside = np.flatnonzero(heard)
+    nearest = inside[np.abs(np.arange(spec.stft.bins)[:, None] - inside).argmin(axis=1)]
+    matrix = shares[:, nearest]
+    matrix.setflags(write=False)
+    return matrix
+
+
 def _at_least_zero(x: Array) -> Array:
     """Return max(x, 0) where NaN stays NaN, which compiled jnp.maximum does not promise."""
     return jnp.where(x < 0, 0.0, x)

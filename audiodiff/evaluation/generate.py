@@ -84,21 +84,22 @@ def generate(
     another sampler, number of steps, batch or length does.
     """
     network = objective.network
-    representation: Any = objective.representation
     encoded = network.encode(params["network"], conditions)
     denoise: Any = objective.denoiser(params)
     if guided:
         absent = {name: jnp.zeros(keys.shape, bool) for name in conditions}
         null = network.encode(params["network"], conditions, absent)
         denoise = ClassifierFree(denoise, null, **guidance)
-    shape = representation.shape(len(keys), length_samples)
+    shape = objective.representation.shape(len(keys), length_samples)
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
     x = initial_noise(start, shape, first, sigma_data=objective.sigma_data)
-    decode = functools.partial(representation.decode, key=None, length_samples=length_samples)
+    decode = functools.partial(objective.decode, raw=conditions, length_samples=length_samples)
     if known is not None:
         audio, keep = known
-        inpaint = functools.partial(Inpaint, known=representation.encode(audio), mask=keep[..., None].astype(x.dtype))
+        inpaint = functools.partial(
+            Inpaint, known=objective.encode(audio, conditions), mask=keep[..., None].astype(x.dtype)
+        )
         denoise = inpaint(denoise)
         x = denoise.begin(x, first)
     if guide is not None:

@@ -6,24 +6,25 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiodiff import prng
+from audiodiff import dsp, prng
 from audiodiff.diffusion.denoiser import ModelDenoiser
 from audiodiff.diffusion.levels import LevelDistribution, stratified_uniform
 from audiodiff.diffusion.parameterisations import EDM, Parameterisation, noise_condition
+from audiodiff.diffusion.priors import Prior, Standard
 from audiodiff.diffusion.processes import Curve, Edm, corrupt, expand
 from audiodiff.diffusion.weightings import Edm as EdmWeighting
 from audiodiff.diffusion.weightings import Weighting, uncertainty_loss
 from audiodiff.networks.functional import Functional
 from audiodiff.networks.uncertainty import init_log_variance, log_variance
 from audiodiff.representations.waveform import Waveform
-from audiodiff.types import Array, Context, Level, PyTree, Representation
+from audiodiff.types import Array, Conditions, Context, Level, PyTree, Representation
 
 NOISE_EDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Edges of the bins of sigma / (alpha sigma_data) by which the loss is reported; an edge belongs to the bin above."""
@@ -42,12 +43,33 @@ class FixedLevels:
         return self.process.on_curve(Level(jnp.ones_like(ratio), ratio))
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["weight", "largest_ratio"], meta_fields=["distance"])
+@dataclass(frozen=True)
+class AudioLoss:
+    """Add ``weight`` times the distance of the decoded estimate of x_0 to the clip, where it is an estimate of it.
+
+    That is where sigma / (alpha sigma_data) is at most ``largest_ratio``: under more noise the estimate is a mean of
+    many clips, and sounds like none of them. Through a log-mel's vocoder it fine-tunes the pair end to end.
+    """
+
+    weight: float | Array
+    largest_ratio: float | Array
+    distance: dsp.MultiResolutionSpec
+
+    def __call__(self, estimate: Array, audio: Array, ratio: Array) -> Array:
+        """Return the loss [batch] for audio [batch, time] or [batch, time, channel], at ratios [batch]."""
+        ours, theirs = (x if x.ndim == 2 else jnp.moveaxis(x, 2, 1) for x in (estimate, audio))
+        distance = dsp.multi_resolution_stft_distance(ours, theirs, self.distance).reshape(len(audio), -1).mean(axis=-1)
+        return jnp.where(ratio <= self.largest_ratio, self.weight * distance, 0.0)
+
+
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["representation", "levels", "sigma_data"],
+    data_fields=["representation", "levels", "sigma_data", "prior", "audio_loss"],
     meta_fields=[
         "network",
         "conditions",
+        "derived",
         "strata",
         "parameterisation",
         "weighting",
@@ -64,15 +86,17 @@ class DiffusionObjective:
 
     ``levels`` maps uniform numbers to levels; they are stratified over ``strata``, the global batch. Each of
     ``conditions`` is replaced by its learned null with ``drop_probability``, all of them at once where
-    ``drop_together`` (what guidance with one null needs) or each by itself.
+    ``drop_together`` (what guidance with one null needs) or each by itself. Those in ``derived``, (name, function of
+    the audio), are made of the clip itself, as a vocoder's mel is; the others come with the batch. x_0 is the
+    representation of the audio, whitened by the ``prior``.
     ``learned_uncertainty`` divides the loss by its own expectation at the level, learnt (EDM2): loss / e^u + u.
     Padding is data, silence that is learnt, unless ``mask_padding``: then the mean is over the samples, or frames, that
-    a clip of batch["length"] samples has by itself.
+    a clip of batch["length"] samples has by itself. ``audio_loss`` is added as it says.
 
-    Measurements: "mse" (weighted, before uncertainty); "noise/<bin>", the same for examples whose sigma / (alpha
-    sigma_data) lies in the bin; and "band/<k>" for ``bands`` equal bands, the lowest first: the energy of the error as
-    a share of the signal's own in that band. Bands divide the frequencies of x [batch, time, channel] up to half the
-    rate, or the bins of x [batch, frame, bin, channel].
+    Measurements: "mse" (weighted, before uncertainty); "audio", the audio loss if there is one; "noise/<bin>", the mse
+    of examples whose sigma / (alpha sigma_data) lies in the bin; and "band/<k>" for ``bands`` equal bands, the lowest
+    first: the energy of the error as a share of the signal's own in that band. Bands divide the frequencies of x
+    [batch, time, channel] up to half the rate, or the bins of x [batch, frame, bin, channel].
     """
 
     network: Functional
@@ -81,6 +105,9 @@ class DiffusionObjective:
     strata: int
     representation: Representation = field(default_factory=Waveform)
     conditions: tuple[str, ...] = ()
+    derived: tuple[tuple[str, Callable[[Array], Array]], ...] = ()
+    prior: Prior = field(default_factory=Standard)
+    audio_loss: AudioLoss | None = None
     parameterisation: Parameterisation = EDM
     weighting: Weighting = field(default_factory=EdmWeighting)
     drop_probability: float = 0.1
@@ -91,12 +118,26 @@ class DiffusionObjective:
 
     def init(self, key: Array, batch: Mapping[str, Array]) -> PyTree:
         """Draw the parameters: {"network": ...}, and "uncertainty" where it is learnt."""
-        x = self.representation.encode(jnp.asarray(batch["audio"]))
-        raw = {name: jnp.asarray(batch[name]) for name in self.conditions}
+        batch = {name: jnp.asarray(value) for name, value in batch.items()}
+        raw = self.raw_conditions(batch)
+        x = self.encode(batch["audio"], raw)
         params = {"network": self.network.init(prng.stream(key, "network"), x, raw)}
         if self.learned_uncertainty:
             params["uncertainty"] = init_log_variance(prng.stream(key, "uncertainty"))
         return params
+
+    def raw_conditions(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the conditions of a batch: what it carries, and what is derived from its audio."""
+        derived = dict(self.derived)
+        return {name: derived[name](batch["audio"]) if name in derived else batch[name] for name in self.conditions}
+
+    def encode(self, audio: Array, raw: Conditions) -> Array:
+        """Return x_0 of audio: its representation, whitened by the prior under raw conditions."""
+        return self.prior.whiten(self.representation.encode(audio), raw)
+
+    def decode(self, x0: Array, raw: Conditions, length_samples: int, key: Array | None = None) -> Array:
+        """Return the audio of x_0, coloured by the prior under raw conditions, through the representation."""
+        return self.representation.decode(self.prior.colour(x0, raw), key, length_samples)
 
     def denoiser(self, params: PyTree) -> ModelDenoiser:
         """Return the Denoiser that these parameters make."""
@@ -104,7 +145,8 @@ class DiffusionObjective:
 
     def __call__(self, params: PyTree, context: Context, batch: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
         """Return the loss [batch] and its measurements, each [batch] with NaN where one is not defined."""
-        x0 = self.representation.encode(batch["audio"])
+        raw = self.raw_conditions(batch)
+        x0 = self.encode(batch["audio"], raw)
         draw = batch["draw"]
 
         def keys(name: str) -> Array:
@@ -112,9 +154,9 @@ class DiffusionObjective:
 
         level = self.levels(stratified_uniform(prng.stream(context.key, "level"), draw, self.strata))
         x_t, _ = corrupt(keys("noise"), x0, level)
-        raw = {name: batch[name] for name in self.conditions}
         encoded = self.network.encode(params["network"], raw, self._present(keys("drop")))
-        error = self.denoiser(params)(x_t, level, encoded) - x0
+        estimate = self.denoiser(params)(x_t, level, encoded)
+        error = estimate - x0
 
         squared = jnp.square(error)
         if self.mask_padding:
@@ -125,7 +167,13 @@ class DiffusionObjective:
         loss = mse
         if self.learned_uncertainty:
             loss = uncertainty_loss(mse, log_variance(params["uncertainty"], noise_condition(level)))
-        return loss, {"mse": mse, **self._by_noise(mse, level), **self._by_band(error, x0)}
+        measured = {"mse": mse, **self._by_noise(mse, level), **self._by_band(error, x0)}
+        if self.audio_loss is not None:
+            audio = batch["audio"]
+            heard = self.decode(estimate, raw, audio.shape[1], prng.stream(context.key, "decode"))
+            measured["audio"] = self.audio_loss(heard, audio, level.sigma / (level.alpha * self.sigma_data))
+            loss = loss + measured["audio"]
+        return loss, measured
 
     def fixed(self, ratios: tuple[float, ...]) -> DiffusionObjective:
         """Return the same objective at fixed ratios sigma / (alpha sigma_data), with every condition present.

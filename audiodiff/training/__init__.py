@@ -3,6 +3,7 @@
 from audiodiff.training.checkpoint import CheckpointError, Checkpoints, latest_step, restore_params
 from audiodiff.training.distributed import ConnectionRefused, connect, leader_first
 from audiodiff.training.evaluate import evaluate_loss
+from audiodiff.training.export import export_weights
 from audiodiff.training.interruption import Interrupted
 from audiodiff.training.loop import Batches, Result, train
 from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, WITH_AN_END, Optimiser, make_optimiser
@@ -35,6 +36,7 @@ __all__ = [
     "connect",
     "constant_decay",
     "evaluate_loss",
+    "export_weights",
     "latest_step",
     "leader_first",
     "make_optimiser",
