@@ -114,6 +114,22 @@ def test_a_spec_survives_json_and_takes_a_window_of_values():
         np.testing.assert_allclose(imdct(mdct(_audio(50), spec), spec, 50), _audio(50), atol=1e-12)
 
 
+@pytest.mark.parametrize("window", ["sine", "kbd"])
+def test_on_a_circle_the_transform_is_a_square_orthonormal_matrix(window):
+    """Its rows from unit vectors; a turn of the circle by a hop turns the frames by one."""
+    spec = m.MdctSpec(16, window)
+    with jax.enable_x64(True):
+        matrix = np.asarray(m.circular_mdct(jnp.eye(40, dtype=jnp.float64), spec)).reshape(40, 40)
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(40), atol=1e-12)
+        audio = _audio(40)
+        coefficients = m.circular_mdct(audio, spec)
+        np.testing.assert_allclose(m.circular_imdct(coefficients, spec), audio, atol=1e-12)
+        turned = m.circular_mdct(np.roll(audio, 8, axis=-1), spec)
+        np.testing.assert_allclose(turned, np.roll(coefficients, 1, axis=-2), atol=1e-12)
+        # Away from the seam it is the transform of the open clip.
+        np.testing.assert_allclose(coefficients[..., 0:4, :], mdct(audio, spec)[..., 1:5, :], atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -126,6 +142,9 @@ def test_a_spec_survives_json_and_takes_a_window_of_values():
         (lambda: m.MdctSpec(2, (float("nan"), 0.8)), "cancel its aliases"),
         (lambda: m.imdct(np.zeros((3, 7)), m.MdctSpec(16), 16), r"shape \(3, 7\), and length_samples 16 .* 3, 8\]"),
         (lambda: m.imdct(np.zeros((2, 8)), m.MdctSpec(16), 16), r"shape \(2, 8\), and length_samples 16 .* 3, 8\]"),
+        (lambda: m.circular_mdct(np.zeros(20), m.MdctSpec(16)), "a circle of 20 samples is not of whole hops of 8"),
+        (lambda: m.circular_mdct(np.zeros(0), m.MdctSpec(16)), "a circle of 0 samples is not of whole hops of 8"),
+        (lambda: m.circular_imdct(np.zeros((2, 7)), m.MdctSpec(16)), r"shape \(4, 7\), and length_samples 24"),
         (lambda: m.mdct(np.zeros(9, np.complex64), m.MdctSpec(4)), "audio must be real"),
     ],
 )

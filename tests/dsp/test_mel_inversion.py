@@ -126,10 +126,26 @@ def test_the_gradient_equals_finite_differences():
         check_grads(inverse, (log_mel.astype(jnp.float64),), order=1, modes=["rev"], rtol=1e-3)
 
 
+@pytest.mark.parametrize("changes", [{}, {"power": 2}, {"norm": "none"}, {"fmin_hz": 300.0, "fmax_hz": 3000.0}])
+def test_the_envelope_of_a_flat_spectrum_is_the_spectrum_and_a_tilt_keeps_its_order(changes):
+    spec = dataclasses.replace(SPEC, **changes)
+    bank = spec.filterbank()
+    flat = np.full((3, spec.stft.bins), 0.7)
+    mel = flat**spec.power @ bank.T
+    np.testing.assert_allclose(dsp.mel_envelope(dsp.compress(mel, spec), spec), flat, rtol=1e-3)
+    tilt = np.geomspace(1, 0.01, spec.stft.bins)[None]
+    envelope = np.asarray(dsp.mel_envelope(dsp.compress(tilt**spec.power @ bank.T, spec), spec))[0]
+    inside = np.flatnonzero(bank.sum(0))
+    assert (np.diff(envelope) <= 1e-6).all() and (envelope >= 0).all()
+    middle = inside[len(inside) // 8 : -len(inside) // 8]
+    assert np.abs(np.log(envelope[middle] / tilt[0, middle])).max() < 0.25  # a quarter of a neper, of 4.6 in all
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: mel_inversion.magnitude_from_mel(np.ones((3, 23)), SPEC), "mel has 23 bands and the spec 24"),
+        (lambda: mel_inversion.mel_envelope(np.ones((3, 23)), SPEC), "mel has 23 bands and the spec 24"),
         (lambda: mel_inversion.magnitude_from_mel(np.ones((3, 24)), SPEC, -1), "iterations is -1; it must be"),
     ],
 )

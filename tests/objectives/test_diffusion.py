@@ -15,9 +15,9 @@ from audiodiff.diffusion import weightings
 from audiodiff.diffusion.levels import LogNormal, LogUniform, UniformTime
 from audiodiff.diffusion.parameterisations import EDM, EPS, X0, V
 from audiodiff.diffusion.processes import RectifiedFlow, VpCosine
-from audiodiff.dsp import StftSpec
+from audiodiff.dsp import MultiResolutionSpec, StftSpec
 from audiodiff.dsp.mdct import MdctSpec
-from audiodiff.objectives.diffusion import NOISE_EDGES, DiffusionObjective
+from audiodiff.objectives.diffusion import NOISE_EDGES, AudioLoss, DiffusionObjective
 from audiodiff.representations import ComplexStft, Mdct
 from audiodiff.types import Context, Level
 
@@ -328,6 +328,58 @@ def test_masked_padding_neither_counts_nor_dilutes():
     np.testing.assert_allclose(call(masked, batch)[0], inside, rtol=1e-5)
     louder = batch["audio"] + 9 * (np.arange(50) >= batch["length"][:, None]).astype(np.float32)
     np.testing.assert_allclose(call(masked, batch | {"audio": louder})[0], inside, rtol=1e-5)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Doubled:
+    """A prior of twice the noise where the condition "gain" is 1, and of four times where it is 2."""
+
+    def whiten(self, x, conditions):
+        return x / 2 ** conditions["gain"][:, None, None]
+
+    def colour(self, z, conditions):
+        return z * 2 ** conditions["gain"][:, None, None]
+
+
+def test_what_is_derived_from_the_clip_reaches_network_and_prior_and_the_loss_is_of_whitened_sound():
+    """The network puts out its condition, the clip's own peak; the prior divides the clip by a power of two."""
+    model = objective(
+        lambda x, c_noise, conditions: jnp.broadcast_to(conditions["peak"][:, None, None], x.shape),
+        parameterisation=X0,
+        weighting=weightings.Uniform(X0),
+        conditions=("gain", "peak"),
+        derived=(("peak", lambda audio: jnp.abs(audio).max(axis=1)),),
+        prior=Doubled(),
+    )
+    batch = sound(3, 50) | {"gain": np.array([0.0, 1.0, 2.0], np.float32)}
+    audio = batch["audio"]
+    whitened = audio / np.array([[1], [2], [4]])
+    expected = np.square(whitened - np.abs(audio).max(1, keepdims=True)).mean(1)
+    np.testing.assert_allclose(call(model, batch)[0], expected, rtol=1e-5)
+    raw = model.raw_conditions(batch)
+    np.testing.assert_allclose(model.decode(model.encode(audio, raw), raw, 50), audio, rtol=1e-6)
+
+
+def test_the_audio_loss_is_of_the_decoded_estimate_and_counts_below_its_level_alone():
+    """The estimate is the clip's tenth: 20 dB off at every frequency, whatever the noise."""
+    loss = AudioLoss(0.5, 1.0, MultiResolutionSpec((StftSpec(32, 8),), power_floor=1e-12))
+    for sigma, counts in ((0.5, 1.0), (2.0, 0.0)):
+        model = objective(
+            lambda x, c_noise, conditions: conditions["clip"][:, :, None] / 10,
+            parameterisation=X0,
+            sigma_data=1.0,
+            levels=OneLevel(1.0, sigma),
+            conditions=("clip",),
+            derived=(("clip", lambda audio: audio),),
+            audio_loss=loss,
+        )
+        without = dataclasses.replace(model, audio_loss=None)
+        batch = sound(3, 200)
+        (whole, measured), (alone, _) = call(model, batch), call(without, batch)
+        # Spectral convergence of a tenth is 0.9, and the log-magnitudes are ln 10 apart.
+        np.testing.assert_allclose(measured["audio"], np.full(3, counts * 0.5 * (0.9 + np.log(10))), rtol=1e-3)
+        np.testing.assert_allclose(whole, alone + measured["audio"], rtol=1e-6)
 
 
 # --- spectra, [batch, frame, bin, channel]
