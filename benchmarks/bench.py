@@ -4,6 +4,10 @@
     python benchmarks/bench.py networks mel          some of them
     python benchmarks/bench.py --record              and make this the record, and its table that of docs/performance.md
 
+Each backend has a record of its own, benchmarks/results/<backend>.json, and is held against that alone; of those of
+accelerators the page shows the one written last. A record is written after every figure, so that a run that is cut
+short keeps what it measured.
+
 What misses its bar, and a ratio or count that is a fifth worse than recorded, shows in red; the exit code is then 1.
 """
 
@@ -15,7 +19,8 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -74,7 +79,7 @@ def rows(results: Mapping[str, Iterable[Any]], recorded: Mapping[str, float]) ->
 def markdown(table: Iterable[list[str]], facts: Mapping[str, Any], command_line: str) -> str:
     """Return the measured part of docs/performance.md."""
     lines = [
-        f"`{command_line}` at commit {facts['commit']}, {facts['date']}: {facts['cores']} cores, {facts['backend']}, "
+        f"`{command_line}` at commit {facts['commit']}, {facts['date']}: {facts['cores']} cores, {facts['device']}, "
         f"jax {facts['jax']}, Python {facts['python']}, `{facts['huge_pages'] or 'no tunables'}`.",
         "",
         "| benchmark | figure | value | 95 % interval or range | bar | note | |",
@@ -90,6 +95,49 @@ def between(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     return f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
+@dataclass
+class Record:
+    """Hold what was measured on one backend: readings by benchmark, and where they were taken."""
+
+    path: pathlib.Path
+    facts: Mapping[str, Any]
+    results: dict[str, Sequence[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any], folder: pathlib.Path = RESULTS) -> Record:
+        """Read the record of the backend in ``facts``; it is empty where there is none yet."""
+        from measure import Reading
+
+        path = folder / f"{facts['backend']}.json"
+        found = json.loads(path.read_text())["results"] if path.exists() else {}
+        return cls(path, facts, {name: [Reading.from_dict(one) for one in plain] for name, plain in found.items()})
+
+    def values(self) -> dict[str, float]:
+        """Return the figures by name."""
+        return {reading.name: reading.figure.value for found in self.results.values() for reading in found}
+
+    def with_new(self, name: str, new: Sequence[Any], *, whole: bool) -> Record:
+        """Return the record with a benchmark measured anew; before the ``whole`` of it is, the rest stays as it was."""
+        known = {reading.name for reading in new}
+        # A benchmark that gave nothing was not measured: there is no accelerator, say.
+        kept = [] if whole and new else [old for old in self.results.get(name, ()) if old.name not in known]
+        return Record(self.path, self.facts, {**self.results, name: [*new, *kept]})
+
+    def write(self, page: pathlib.Path = PAGE) -> None:
+        """Write the record, and its table between the page's marks for it; a crash leaves the old files or the new."""
+        from audiodiff.training.workdir import write_json
+
+        ordered = {name: self.results.get(name, []) for name in BENCHMARKS}
+        plain = {name: [reading.to_dict() for reading in found] for name, found in ordered.items()}
+        self.path.parent.mkdir(exist_ok=True)
+        write_json(self.path, {"environment": self.facts, "results": plain})
+        table = markdown(rows(ordered, {}), self.facts, "python benchmarks/bench.py --record")
+        marks = (BEGIN, END) if self.facts["backend"] == "cpu" else (BEGIN_ACCELERATOR, END_ACCELERATOR)
+        new = page.with_name(page.name + ".tmp")
+        new.write_text(between(page.read_text(), table, *marks))
+        os.replace(new, page)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"some of {', '.join(BENCHMARKS)}")
@@ -102,30 +150,22 @@ def main() -> None:
         parser.error(f"unknown benchmark {sorted(unknown)[0]!r}: choose of {', '.join(BENCHMARKS)}")
     command.ask_for_huge_pages()
 
-    from measure import Reading
-
-    from audiodiff.training.workdir import write_json
-
-    facts = environment()
-    path = RESULTS / f"{facts['backend']}.json"  # a record for each backend, and of it a table of its own
-    record = json.loads(path.read_text()) if path.exists() else {"results": {}}
-    old = {name: [Reading.from_dict(one) for one in found] for name, found in record["results"].items()}
-    recorded = {reading.name: reading.figure.value for found in old.values() for reading in found}
-    new: dict[str, list[Reading]] = {}
+    record = Record.read(environment())
+    recorded, faults = record.values(), 0
     for name in arguments.benchmarks or BENCHMARKS:
-        new[name] = importlib.import_module(name).measure(arguments.rounds)
-        for row in rows({name: new[name]}, recorded):
+        new: list[Any] = []
+        for reading in importlib.import_module(name).measure(arguments.rounds):
+            new.append(reading)
+            (row,) = rows({name: [reading]}, recorded)
             fault = f"  {RED}{row[-1]}{PLAIN}" if row[-1] else ""
             print(f"{row[0]:>9}  {row[1]}: {row[2]} {row[3]}  {row[4]}{fault}", flush=True)
-    if arguments.record:
-        merged = {name: new.get(name) or old.get(name, []) for name in BENCHMARKS}
-        plain = {name: [reading.to_dict() for reading in found] for name, found in merged.items()}
-        RESULTS.mkdir(exist_ok=True)
-        write_json(path, {"environment": facts, "results": plain})
-        table = markdown(rows(merged, {}), facts, "python benchmarks/bench.py --record")
-        marks = (BEGIN, END) if facts["backend"] == "cpu" else (BEGIN_ACCELERATOR, END_ACCELERATOR)
-        PAGE.write_text(between(PAGE.read_text(), table, *marks))
-    sys.exit(any(row[-1] for row in rows(new, recorded)))
+            faults += bool(row[-1])
+            if arguments.record:
+                record.with_new(name, new, whole=False).write()
+        record = record.with_new(name, new, whole=True)
+        if arguments.record:
+            record.write()
+    sys.exit(bool(faults))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,19 @@ def seconds(function: Callable[[], Any], calls: int = 1) -> float:
     return (time.perf_counter() - begin) / calls
 
 
+def queued(function: Callable[[], Any], calls: int) -> float:
+    """Time calls that wait in the device's queue, to the end of the last: the mean, after one that is not counted.
+
+    Where a call is short, waiting for each would time the way to an accelerator and back as well.
+    """
+    jax.block_until_ready(function())
+    begin = time.perf_counter()
+    for _ in range(calls):
+        last = function()
+    jax.block_until_ready(last)
+    return (time.perf_counter() - begin) / calls
+
+
 def in_turn(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
     """Let all cases time themselves round by round, each round beginning with another: seconds [round] by case.
 
@@ -112,6 +126,12 @@ def median_speed(name: str, work: float, times: np.ndarray, unit: str, note: str
     return Reading(Figure(name, work / float(np.median(times)), low, high, len(times), unit, note), "speed")
 
 
+def median_time(name: str, times: np.ndarray, note: str = "") -> Reading:
+    """Return the median time in ms; it describes a machine and has no bar."""
+    low, middle, high = (1e3 * float(np.quantile(times, q)) for q in (0.05, 0.5, 0.95))
+    return Reading(Figure(name, middle, low, high, len(times), "ms", note), "speed", more_is_better=False)
+
+
 def fitted_exponent(name: str, sizes: Any, costs: Any, note: str = "") -> Figure:
     """Fit cost = c size^e by least squares of the logarithms; the interval spans the slopes between neighbours."""
     x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(costs, float))
@@ -124,6 +144,14 @@ def fitted_exponent(name: str, sizes: Any, costs: Any, note: str = "") -> Figure
 def counted(name: str, value: float, unit: str = "", note: str = "") -> Figure:
     """Return a figure that is counted and not sampled: it has no spread."""
     return Figure(name, float(value), float(value), float(value), 1, unit, note)
+
+
+def beside_peers() -> bool:
+    """Tell whether the peers run on what we run on, and say where they do not: their packages are built for the CPU."""
+    backend = jax.default_backend()
+    if backend != "cpu":
+        print(f"the peers' packages run on the CPU alone: on {backend} their rows are left out", file=sys.stderr)
+    return backend == "cpu"
 
 
 class Peer:

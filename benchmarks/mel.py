@@ -9,15 +9,28 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import Peer, Reading, counted, in_turn, median_ratio, seconds
+from measure import Peer, Reading, beside_peers, counted, in_turn, median_ratio, median_speed, queued, seconds
 
 from audiodiff import dsp
 
 SPEC = dsp.MelSpec(rate_hz=16_000, stft=dsp.StftSpec(1024, 256, pad_end=False), bands=80, fmax_hz=8000.0)
 
 
+def speed(clips: int, rounds: int, *, calls: int) -> Reading:
+    """Measure how many seconds of audio become log-mels in a second."""
+    audio = jnp.asarray(np.random.default_rng(0).normal(size=(clips, 64_000)), jnp.float32)
+    log_mel = functools.partial(jax.jit(lambda x: dsp.log_mel(x, SPEC)), audio)
+    times = in_turn({"mel": lambda: queued(log_mel, calls)}, rounds)["mel"]
+    return median_speed("log-mel: audio", audio.size / SPEC.rate_hz, times, "s/s", f"{clips} clips of 4 s")
+
+
 def measure(rounds: int) -> list[Reading]:
-    """Compare speed and values."""
+    """Compare speed and values with the packages', where they run."""
+    return against_packages(rounds) if beside_peers() else [speed(16, rounds, calls=10)]
+
+
+def against_packages(rounds: int) -> list[Reading]:
+    """Compare speed and values, in turn."""
     audio = jnp.asarray(np.random.default_rng(0).normal(size=(16, 64_000)), jnp.float32)
     log_mel = jax.jit(lambda x: dsp.log_mel(x, SPEC))
     readings = []

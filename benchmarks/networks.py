@@ -6,8 +6,9 @@ of its README at 40M parameters.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from ceilings import matmul_flops
-from measure import Peer, Reading, counted, in_turn, median_ratio, median_speed, seconds
+from measure import Peer, Reading, beside_peers, counted, in_turn, median_ratio, median_speed, seconds
 
 from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.dilated_stack import BASE, DilatedStack
@@ -70,12 +71,11 @@ def macs(jaxpr: Any) -> float:
     return total
 
 
-def build(name: str) -> tuple[Callable[..., Array], PyTree, float]:
+def build(network: Any, x: Array, conditions: dict[str, Array]) -> tuple[Callable[..., Array], PyTree, float]:
     """Return the forward pass (params, x) -> y of a case, its parameters, and how many multiplications it takes."""
-    network, x, conditions = CASES[name]
     functional = Functional(network)
-    params = functional.init(jax.random.key(0), x, conditions)
-    noise = jnp.array([3.0, 10.0, 20.0, 40.0])
+    params = jax.jit(lambda key: functional.init(key, x, conditions))(jax.random.key(0))
+    noise = jnp.resize(jnp.array([3.0, 10.0, 20.0, 40.0]), (len(x),))
 
     def forward(params: PyTree, x: Array) -> Array:
         return functional(params, x, noise, functional.encode(params, conditions))
@@ -83,21 +83,26 @@ def build(name: str) -> tuple[Callable[..., Array], PyTree, float]:
     return forward, params, macs(jax.make_jaxpr(forward)(params, x).jaxpr)
 
 
-def make_step(forward: Callable[..., Array], params: PyTree, x: Array) -> Callable[[], Array]:
-    """Return a function that takes one step of Adam on the mean absolute error, and keeps the state."""
+def make_step(forward: Callable[..., Array], params: PyTree) -> tuple[Any, PyTree]:
+    """Return (state, x) -> (state, loss), a jitted step of Adam on the mean absolute error, and its first state."""
     adam = optax.adam(2e-4)
 
-    def step(params: PyTree, state: PyTree) -> tuple[PyTree, PyTree, Array]:
+    def step(state: tuple[PyTree, PyTree], x: Array) -> tuple[tuple[PyTree, PyTree], Array]:
+        params, moments = state
         loss, gradients = jax.value_and_grad(lambda p: jnp.mean(jnp.abs(forward(p, x) - x)))(params)
-        updates, state = adam.update(gradients, state)
-        return optax.apply_updates(params, updates), state, loss
+        updates, moments = adam.update(gradients, moments)
+        return (optax.apply_updates(params, updates), moments), loss
 
-    compiled = jax.jit(step, donate_argnums=(0, 1))
-    held: list[Any] = [params, adam.init(params)]
+    return jax.jit(step, donate_argnums=0), (params, adam.init(params))
 
-    def go() -> Array:
-        held[0], held[1], loss = compiled(*held)
-        return loss
+
+def keep_state(step: Callable[..., tuple[Any, Any]], state: Any, *rest: Any) -> Callable[[], Any]:
+    """Return a function that takes one step after another from the state and returns what each measured."""
+    held = [state]
+
+    def go() -> Any:
+        held[0], measured = step(held[0], *rest)
+        return measured
 
     return go
 
@@ -105,34 +110,38 @@ def make_step(forward: Callable[..., Array], params: PyTree, x: Array) -> Callab
 def measure(rounds: int) -> list[Reading]:
     """Compare both networks with their packages, in turn."""
     readings = []
+    compared = beside_peers()
     ceiling = matmul_flops().figure.value
-    for name, (_, x, _) in CASES.items():
-        forward, params, multiplications = build(name)
+    for name, case in CASES.items():
+        forward, params, multiplications = build(*case)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-        compiled = jax.jit(forward)
-        step = make_step(forward, jax.tree.map(jnp.copy, params), x)
-        with Peer() as peer:
-            theirs = peer.ask(f"facts {name}")
-            timed: Mapping[str, Callable[[], float]] = {
-                "forward": functools.partial(seconds, functools.partial(compiled, params, x)),
-                "their forward": functools.partial(peer.seconds, f"{name}_forward"),
-                "step": functools.partial(seconds, step),
-                "their step": functools.partial(peer.seconds, f"{name}_step"),
-            }
+        ours: dict[str, Callable[[], Any]] = {
+            "forward": functools.partial(jax.jit(forward), params, case[1]),
+            "step": keep_state(*make_step(forward, jax.tree.map(jnp.copy, params)), case[1]),
+        }
+        timed: dict[str, Callable[[], float]] = {}
+        with contextlib.ExitStack() as stack:
+            peer = stack.enter_context(Peer()) if compared else None
+            for what, run in ours.items():
+                timed[what] = functools.partial(seconds, run)
+                if peer:
+                    timed[f"their {what}"] = functools.partial(peer.seconds, f"{name}_{what}")
+            theirs = peer.ask(f"facts {name}") if peer else {}
             times = in_turn(timed, rounds)
         package = PACKAGES[name]
         for what, cost in (("forward", 1), ("step", 3)):
-            note = f"{package}: {np.median(times[f'their {what}']):.3f} s, ours {np.median(times[what]):.3f} s"
-            speedup = median_ratio(f"{name}, {what}: times as fast", times[f"their {what}"], times[what], note)
+            if compared:
+                note = f"{package}: {np.median(times[f'their {what}']):.3f} s, ours {np.median(times[what]):.3f} s"
+                speedup = median_ratio(f"{name}, {what}: times as fast", times[f"their {what}"], times[what], note)
+                readings.append(Reading(speedup, at_least=1.2))
             rate = median_speed(f"{name}, {what}: rate", cost * 2 * multiplications / 1e9, times[what], "GFLOP/s")
             share = 100 * rate.figure.value / ceiling
             readings += [
-                Reading(speedup, at_least=1.2),
                 rate,
                 Reading(counted(f"{name}, {what}: share of the matmul rate", share, "%"), "speed"),
             ]
-        for what, ours in (("parameters", parameters), ("macs", multiplications)):
+        for what, count in (("parameters", parameters), ("macs", multiplications)):
             if what in theirs:
-                figure = counted(f"{name}: {what}, ours to theirs", ours / theirs[what], "x", f"{ours:.4g}")
+                figure = counted(f"{name}: {what}, ours to theirs", count / theirs[what], "x", f"{count:.4g}")
                 readings.append(Reading(figure, "count", at_least=0.95, at_most=1.05))
     return readings

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from command import plain
-from measure import Peer, Reading, counted, in_turn, median_ratio, median_speed, seconds
+from measure import Peer, Reading, beside_peers, counted, in_turn, median_ratio, median_speed, seconds
 
 from audiodiff.build.model import Facts, Model, make_model
 from audiodiff.build.process import make_grid
@@ -27,9 +27,17 @@ from configs import digits_wave
 CLIPS, STEPS, SAMPLES, RATE_HZ = 8, 10, 8192, 8000
 EVALUATIONS = {"euler": STEPS, "heun": 2 * STEPS - 1, "dpmpp_2m": STEPS, "dpmpp_2m_sde": STEPS}
 """Sampler -> network evaluations of STEPS steps; Heun's last step, to the clean level, takes one."""
-CONDITIONS = {"digit": jnp.arange(CLIPS), "speaker": jnp.arange(CLIPS) % 6}
 
 
+def labels_of(clips: int) -> dict[str, Array]:
+    """Return the conditions of so many clips."""
+    return {"digit": jnp.arange(clips) % 10, "speaker": jnp.arange(clips) % 6}
+
+
+CONDITIONS = labels_of(CLIPS)
+
+
+@functools.cache
 def digits_model(arg: str = "cpu") -> tuple[Model, PyTree, dict[str, Any]]:
     """Return the digits' model of that size, weights drawn anew, and its config."""
     config = plain(digits_wave.get_config(arg))
@@ -37,7 +45,8 @@ def digits_model(arg: str = "cpu") -> tuple[Model, PyTree, dict[str, Any]]:
     infos = {n: ConditionInfo("label", tuple(str(i) for i in range(size))) for n, size in labels.items()}
     model = make_model(config, Facts(RATE_HZ, 1, SAMPLES, 0.1, 0.0, infos, ""))
     batch = {"audio": jnp.zeros((CLIPS, SAMPLES)), **CONDITIONS}
-    return model, model.objective.init(jax.random.key(0), batch), config
+    # As one program: operation by operation, an accelerator compiles hundreds.
+    return model, jax.jit(lambda key: model.objective.init(key, batch))(jax.random.key(0)), config
 
 
 def sampler_of(
@@ -53,7 +62,7 @@ def sampler_of(
     """Return a whole sampler, prior noise to audio, of the config or the one named; guided unless ``scale`` is 1."""
     grid = make_grid(config["sampler"]["grid"], model.process, model.facts.sigma_data, steps)
     keys = jax.random.split(jax.random.key(0), clips)
-    conditions = {"digit": jnp.arange(clips) % 10, "speaker": jnp.arange(clips) % 6}
+    conditions = labels_of(clips)
     guidance = {"scale": scale, "sigma_low": 0.0, "sigma_high": jnp.inf, "rescale": 0.0}
     sampler = make_sampler({"name": name or config["sampler"]["name"]})
     options = {"sampler": sampler, "length_samples": SAMPLES, "guided": scale != 1.0}
@@ -63,10 +72,10 @@ def sampler_of(
 @functools.partial(jax.jit, static_argnames=("objective", "evaluations"))
 def network_alone(objective: Any, params: PyTree, x: Array, *, evaluations: int) -> Array:
     """Evaluate the network so many times in one program, and nothing else."""
-    encoded = objective.network.encode(params["network"], CONDITIONS)
+    encoded = objective.network.encode(params["network"], labels_of(len(x)))
 
     def body(x: Array, level: Array) -> tuple[Array, None]:
-        return objective.network(params["network"], x, jnp.full(CLIPS, level), encoded), None
+        return objective.network(params["network"], x, jnp.full(len(x), level), encoded), None
 
     return jax.lax.scan(body, x, jnp.linspace(1.0, -1.0, evaluations))[0]
 
@@ -129,4 +138,4 @@ def _run(sampler: Callable[..., Array], x: Array, grid: Level) -> Array:
 
 def measure(rounds: int) -> list[Reading]:
     """Measure all of the above."""
-    return overhead(rounds) + against_k_diffusion(rounds)
+    return overhead(rounds) + (against_k_diffusion(rounds) if beside_peers() else [])

@@ -9,6 +9,9 @@ trainer; another representation and the 2-D U-Net, or the 1-D one over bins.
 ``:mdct``           a real transform of as many numbers as there are samples; exact
 ``:log_mel``        40 bands, back to audio by Griffin-Lim, which is the ceiling
 ``:log_mel_1d``     the same, its bands the channels of a 1-D U-Net
+``:end_to_end``     the same as ``:log_mel``, trained on with a loss of the audio that a frozen vocoder makes of its
+                    estimate, through every step of the vocoder: --init_from=runs/digits_log_mel, and
+                    --config.representation.inverter.workdir=runs/vocoder_unet
 ``:smoke``          seconds; shows that everything runs, not that it learns
 
 Cost and result are not yet measured; sizes are first guesses for two CPU cores.
@@ -37,11 +40,9 @@ REPRESENTATIONS: dict[str, dict[str, object]] = {
 
 def get_config(arg: str = "log_mel") -> ConfigDict:
     """Return the config of one representation."""
-    if arg not in (*REPRESENTATIONS, "log_mel_1d", "smoke"):
-        raise ValueError(
-            f"configs/digits_spectral.py has no size {arg!r}; choose {', '.join(REPRESENTATIONS)}, log_mel_1d or smoke"
-        )
-    name = {"log_mel_1d": "log_mel", "smoke": "log_mel"}.get(arg, arg)
+    if arg not in (sizes := (*REPRESENTATIONS, "log_mel_1d", "end_to_end", "smoke")):
+        raise ValueError(f"configs/digits_spectral.py has no size {arg!r}; choose {', '.join(sizes)}")
+    name = arg if arg in REPRESENTATIONS else "log_mel"
     config = common.diffusion()
     common.digits(config)
     config.data.validation_indices = (5,)
@@ -81,6 +82,14 @@ def get_config(arg: str = "log_mel") -> ConfigDict:
     config.training.batch_size = 16
     config.training.total_steps = 6000
     config.training.evaluate_every = 1000
+    if arg == "end_to_end":
+        config.representation.inverter = ConfigDict({"name": "vocoder", "workdir": "runs/vocoder_unet", "steps": 2})
+        # Where noise is weak, and the estimate is one clip and no mean of many, whose sound would be none.
+        config.objective.audio_loss = ConfigDict(
+            {"weight": 0.1, "largest_ratio": 0.3, "fft_samples": (128, 256, 512, 1024)}
+        )
+        config.optimiser.learning_rate = 2e-4
+        config.training.total_steps = 1000
     if arg == "smoke":
         config.network.channels = (8, 8, 16)
         config.network.attention_heads = (0, 0, 1)

@@ -50,10 +50,10 @@ def get_config(arg: str = "unet") -> ConfigDict:
             "atoms": 256,
             "atom_blocks": 9,
             "factors": (32, 2, 2),
-            "channels": (128, 160, 192),
+            "channels": (112, 128, 160),
             "blocks": (2, 1, 1),
             "attention_heads": (0, 0, 0),
-            "embedding": 192,
+            "embedding": 160,
         }
     )
     # A vocoder is never asked without its mel: nothing is dropped, and there is no guidance.
@@ -64,7 +64,7 @@ def get_config(arg: str = "unet") -> ConfigDict:
     config.sampler.grid.sigma_min = 0.01
     config.sampler.grid.sigma_max = 20.0
     config.training.batch_size = 16
-    config.training.total_steps = 20_000
+    config.training.total_steps = 12_000
     config.training.evaluate_every = 2000
     config.training.save_every = 1000
     if arg in ("unet", "smoke"):

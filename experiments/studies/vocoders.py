@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-import time
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,11 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
 from audiodiff import dsp
 from audiodiff.build.data import make_data
 from audiodiff.build.evaluate import read_clips
 from audiodiff.build.model import make_mel
 from audiodiff.build.run import Run, load_run
+from audiodiff.data import read_audio, write_audio
 from audiodiff.metrics import perceptual
 from audiodiff.metrics.intervals import Figure, mean_figure
 from audiodiff.metrics.signal import mel_cepstral_distortion
@@ -56,6 +59,8 @@ def main() -> None:
     parser.add_argument("--steps", default=",".join(map(str, STEPS)), help="numbers of steps, as 1,6,50")
     parser.add_argument("--samplers", default="", help="samplers to try beside the config's, of the first arm")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
+    parser.add_argument("--audio", type=pathlib.Path, help="folder to keep what was vocoded in, and to take it from")
+    parser.add_argument("--sample_only", action="store_true", help="vocode, keep, and measure nothing")
     parser.add_argument("--clips", type=int, help="only the first so many clips")
     arguments = parser.parse_args()
     arms = {
@@ -66,24 +71,30 @@ def main() -> None:
     join = functools.partial(perceptual.joined, lengths_samples=lengths, speakers=speakers, piece_samples=PIECE_SAMPLES)
     target = join(clips)
     mel = make_mel(vocoder_digits.get_config().mel.to_dict(), rate_hz)
-    measured: dict[str, list[dict[str, np.ndarray]]] = {}
-    seconds: dict[str, float] = {}
-    for name, momentum in GRIFFIN_LIM.items():
-        began = time.perf_counter()
-        measured[name] = [measure(join(griffin_lim(clips, mel, momentum)), target, rate_hz)]
-        seconds[name] = time.perf_counter() - began
+    keep = Keep(arguments.audio)
+    titles: dict[str, list[Callable[[], np.ndarray]]] = {
+        name: [functools.partial(griffin_lim, clips, mel, momentum)] for name, momentum in GRIFFIN_LIM.items()
+    }
+    first = next(iter(arms), "")
     for name, runs in arms.items():
-        for count in map(int, arguments.steps.split(",")):
-            title = f"{name}, {count} steps"
-            measured[title] = [measure(join(vocoded(run, clips, steps=count)), target, rate_hz) for run in runs]
-            print(title, {key: round(float(value.mean()), 4) for key, value in measured[title][0].items()}, flush=True)
-    first = next(iter(arms), None)
-    for sampler in filter(None, arguments.samplers.split(",")):
-        title = f"{first}, 6 steps of {sampler}"
-        runs = arms[str(first)]
-        measured[title] = [
-            measure(join(vocoded(run, clips, steps=6, sampler=sampler)), target, rate_hz) for run in runs
+        settings = [(f"{name}, {count} steps", {"steps": count}) for count in map(int, arguments.steps.split(","))]
+        if name == first:
+            settings += [
+                (f"{name}, 6 steps of {sampler}", {"steps": 6, "sampler": sampler})
+                for sampler in filter(None, arguments.samplers.split(","))
+            ]
+        for title, chosen in settings:
+            titles[title] = [functools.partial(vocoded, run, clips, **chosen) for run in runs]
+    measured: dict[str, list[dict[str, np.ndarray]]] = {}
+    for title, makers in titles.items():
+        made = [
+            keep(f"{title}, {number}", lambda make=make: join(make()), rate_hz) for number, make in enumerate(makers)
         ]
+        if not arguments.sample_only:
+            measured[title] = [measure(speech, target, rate_hz) for speech in made]
+            print(title, {key: round(float(value.mean()), 4) for key, value in measured[title][0].items()}, flush=True)
+    if arguments.sample_only:
+        return
     record = {
         "data": f"fsdd, official test clips, {len(clips)}, joined to {len(target)} pieces of {PIECE_SAMPLES} samples",
         "runs": {name: [described(run) for run in runs] for name, runs in arms.items()},
@@ -99,6 +110,22 @@ def main() -> None:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """Keep joined speech [piece, time] as FLAC files in a folder, if there is one, and make what is not there yet."""
+
+    folder: pathlib.Path | None
+
+    def __call__(self, title: str, make: Callable[[], np.ndarray], rate_hz: int) -> np.ndarray:
+        """Return the speech of that title."""
+        path = self.folder and self.folder / f"{title.replace(', ', '_').replace(' ', '-')}.flac"
+        if path is None:
+            return make()
+        if not path.exists():
+            write_audio(path, make().ravel(), rate_hz, peak="scale")
+        return read_audio(path)[:, 0].reshape(-1, PIECE_SAMPLES)
 
 
 def test_clips(count: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:

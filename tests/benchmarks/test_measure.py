@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bench import BEGIN, END, between, markdown, rows
+from bench import BEGIN, BEGIN_ACCELERATOR, END, END_ACCELERATOR, Record, between, markdown, rows
 from devices import step_on
-from measure import Reading, counted, fitted_exponent, in_turn, median_ratio
+from measure import Reading, beside_peers, counted, fitted_exponent, in_turn, median_ratio, median_time, queued
 from networks import macs
 
 from audiodiff.metrics.intervals import Figure
 
+FACTS = dict.fromkeys(("commit", "date", "cores", "backend", "device", "jax", "python", "huge_pages"), "?")
 RATIO = Reading(Figure("a ratio", 1.5, 1.4, 1.6, 7, "x"), at_least=1.2)
 
 
@@ -54,6 +57,30 @@ def test_cases_take_turns_and_the_first_round_is_thrown_away():
     np.testing.assert_array_equal(times["a"], [2, 3, 4])
 
 
+def test_queued_calls_are_timed_without_the_first():
+    called: list[int] = []
+
+    def call() -> jax.Array:
+        called.append(len(called))
+        if len(called) == 1:
+            time.sleep(0.2)
+        return jnp.zeros(1)
+
+    assert queued(call, 4) < 0.05 and len(called) == 5
+
+
+def test_a_time_is_told_in_milliseconds():
+    figure = median_time("t", np.array([0.001, 0.003, 0.002])).figure
+    assert figure.value == pytest.approx(2.0) and 1.0 < figure.low < figure.high < 3.0
+
+
+@pytest.mark.parametrize("backend, beside", [("cpu", True), ("gpu", False)])
+def test_peers_are_left_out_with_a_note_where_they_do_not_run(monkeypatch, capsys, backend, beside):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert beside_peers() == beside
+    assert ("on gpu their rows are left out" in capsys.readouterr().err) != beside
+
+
 def test_a_ratio_is_taken_round_by_round_so_that_a_slow_round_cancels():
     below = np.array([1.0, 1.0, 5.0, 1.0, 2.0])
     figure = median_ratio("r", 2 * below, below)
@@ -92,8 +119,44 @@ def test_a_devices_program_is_counted():
 
 def test_the_page_keeps_what_stands_around_the_table():
     table = rows({"networks": [RATIO, Reading(counted("a count", 3), "count")]}, {"a ratio": 2.0})
-    facts = dict.fromkeys(("commit", "date", "cores", "backend", "jax", "python", "huge_pages"), "?")
-    page = between(f"before\n{BEGIN}\nold\n{END}\nafter\n", markdown(table, facts, "python bench.py"))
+    page = between(f"before\n{BEGIN}\nold\n{END}\nafter\n", markdown(table, FACTS, "python bench.py"))
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
     assert "| networks | a ratio | 1.50 x | [1.40, 1.60] | at least 1.2 |  | **was 2** |" in page
     assert "| networks | a count | 3.00 |  |  |  |  |" in page
+
+
+def a_count(name: str, value: float) -> Reading:
+    return Reading(counted(name, value), "count")
+
+
+@pytest.fixture
+def page(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text(f"{BEGIN}\nof the CPU\n{END}\nwords\n{BEGIN_ACCELERATOR}\nnot measured\n{END_ACCELERATOR}\n")
+    return path
+
+
+def test_each_backend_has_a_record_and_a_table_of_its_own(tmp_path, page):
+    for backend, value in (("gpu", 5.0), ("cpu", 3.0)):
+        record = Record.read({**FACTS, "backend": backend}, tmp_path / "results")
+        assert record.values() == {}  # nothing of the other's
+        record.with_new("mel", [a_count("a", value)], whole=True).write(page)
+    assert Record.read({"backend": "gpu"}, tmp_path / "results").values() == {"a": 5.0}
+    cpu, gpu = page.read_text().split("words")
+    assert "| a | 3.00 |" in cpu and "| a | 5.00 |" in gpu and "not measured" not in gpu and "of the CPU" not in cpu
+
+
+def test_an_accelerator_leaves_the_table_of_the_cpu_as_it_is(tmp_path, page):
+    record = Record.read({**FACTS, "backend": "gpu"}, tmp_path)
+    record.with_new("mel", [a_count("a", 5.0)], whole=True).write(page)
+    assert page.read_text().startswith(f"{BEGIN}\nof the CPU\n{END}\nwords\n")
+
+
+def test_a_run_cut_short_keeps_what_it_measured_and_what_it_did_not(tmp_path, page):
+    old = Record(tmp_path / "cpu.json", {**FACTS, "backend": "cpu"}, {"mel": [a_count("a", 1.0), a_count("b", 2.0)]})
+    new = [a_count("a", 7.0)]
+    old.with_new("mel", new, whole=False).write(page)
+    assert Record.read({"backend": "cpu"}, tmp_path).values() == {"a": 7.0, "b": 2.0}
+    assert old.with_new("mel", new, whole=True).values() == {"a": 7.0}  # what is measured no more is dropped
+    assert old.with_new("mel", [], whole=True).values() == {"a": 1.0, "b": 2.0}
+    assert json.loads((tmp_path / "cpu.json").read_text())["environment"]["backend"] == "cpu"
