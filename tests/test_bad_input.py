@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from audiodiff import dsp, metrics
@@ -24,6 +25,7 @@ from audiodiff.metrics import (
     inception,
     intervals,
     listening,
+    mutual_information,
     neighbours,
     perceptual,
     pitch_errors,
@@ -227,6 +229,12 @@ _NEIGHBOURS = _SET | {
     "one clip": "5 neighbours asked of 0 references",
     "one clip of the reference": "5 neighbours asked of 0 references",
 }
+_PAIRED = _SET | {
+    "NaN in a clip": "1 of 40 items of y are not finite",
+    "infinity": "1 of 40 items of x are not finite",
+    "other dimensions": MEASURED,
+    **dict.fromkeys(["one clip", "one clip of the reference", "empty", "no dimensions", "one axis"], "hold no pairs"),
+}
 OF_SETS: dict[str, tuple[Callable, dict]] = {
     "distributions.frechet_distance": (distributions.frechet_distance, _SET),
     "distributions.frechet_figure": (distributions.frechet_figure, _SET),
@@ -239,6 +247,11 @@ OF_SETS: dict[str, tuple[Callable, dict]] = {
         _SET,
     ),
     "distributions.kernel_distance": (distributions.kernel_distance, _SET),
+    "mutual_information.ksg": (lambda x, y: mutual_information.ksg(x, y, KEY, 2).value, _PAIRED),
+    "mutual_information.neural_lower_bound": (
+        lambda x, y: mutual_information.neural_lower_bound(x, y, KEY, optax.sgd(0.1), rounds=1, steps=1).value,
+        _PAIRED,
+    ),
     "neighbours.nearest": (
         lambda x, y: neighbours.nearest(x, y, 5)[0],
         _SET | {"one clip": "5 neighbours asked of 1", "one clip of the reference": MEASURED},
