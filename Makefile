@@ -13,7 +13,7 @@ demo: $(VENV)/core.stamp
 
 # A process for each core, up to four: most of the suite is tracing and compiling, which use one core each.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=loadgroup
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=loadscope
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -56,7 +56,7 @@ def _vocoder(mel: dsp.MelSpec, workdir: str, **settings: Any) -> DiffusionVocode
     """Load a trained vocoder from the folder of its run, and see that it speaks this mel."""
     folder = pathlib.Path(workdir).expanduser()
     config, facts = read_config(folder), Facts.load(folder)
-    if facts.mel is None or MEL not in config["conditions"]:
+    if facts.mel is None or not is_told_mel(config):
         raise ConfigError(f"{folder} holds no vocoder, a model told a mel: train one with configs/vocoder_digits.py")
     check_same_mel(mel, dsp.MelSpec.from_dict(facts.mel))
     params = restore_params(folder, ema=config["training"]["ema_choice"] or None)
@@ -246,8 +246,9 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
 
 def _condition_specs(config: Mapping[str, Any], facts: Facts) -> tuple[ConditionSpec, ...]:
     """Describe the conditions of a model: those of its data in their order, and the mel of a vocoder."""
-    told = MEL in config["conditions"]
-    infos = {name: choose("condition", name, facts.conditions) for name in config["conditions"] if name != MEL}
+    told = is_told_mel(config)
+    names = [name for name in config["conditions"] if not (told and name == MEL)]
+    infos = {name: choose("condition", name, facts.conditions) for name in names}
     specs = make_conditions(infos)
     if not told:
         return specs
@@ -256,14 +257,19 @@ def _condition_specs(config: Mapping[str, Any], facts: Facts) -> tuple[Condition
     return (*specs, ConditionSpec(MEL, "frames", size=spec.bands, mean=facts.mel_mean, std=facts.mel_std))
 
 
+def is_told_mel(config: Mapping[str, Any]) -> bool:
+    """Return whether a model is a vocoder: its condition "mel" is one the config describes, and none of its data's."""
+    return MEL in config["conditions"] and MEL in config
+
+
 def make_derived(config: Mapping[str, Any], rate_hz: int) -> tuple[tuple[str, Callable[[Array], Array]], ...]:
     """Return the conditions that are made of the clip itself, (name, function of the audio)."""
-    return ((MEL, MelFrames(make_mel(config["mel"], rate_hz))),) if MEL in config["conditions"] else ()
+    return ((MEL, MelFrames(make_mel(config["mel"], rate_hz))),) if is_told_mel(config) else ()
 
 
 def make_prior(config: Mapping[str, Any], rate_hz: int) -> Prior:
     """Build the prior of a config, the standard one where it names none; raise ConfigError for one without its mel."""
-    mel = make_mel(config["mel"], rate_hz) if MEL in config["conditions"] else None
+    mel = make_mel(config["mel"], rate_hz) if is_told_mel(config) else None
     return construct("prior", PRIORS, config.get("prior", {"name": "standard"}), mel=mel)
 
 

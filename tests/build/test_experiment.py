@@ -263,7 +263,7 @@ def test_a_log_mel_model_is_measured_in_its_mel_and_another_in_none(config):
     split = make_data(config["data"]).split("train")
     sizes = {"fft_samples": 256, "hop_samples": 128, "window_samples": 256, "bands": 20}
     log_mel = {"name": "log_mel", "mel": {"name": "librosa", **sizes}}
-    encode, mel = experiment._encoder({**config, "representation": log_mel}, split)
+    encode, mel, _ = experiment._encoder({**config, "representation": log_mel}, split)
     assert mel.bands == 20 and mel.rate_hz == split.rate_hz
     assert encode(np.zeros((1, 2048), np.float32)).shape == (1, 17, 20, 1)
     assert experiment._encoder(config, split)[1] is None
