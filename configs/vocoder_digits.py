@@ -61,6 +61,7 @@ def get_config(arg: str = "unet") -> ConfigDict:
     config.objective.levels.mean = -0.8
     config.objective.levels.std = 1.6
     config.sampler.steps = 6
+    config.sampler.match_mel = 4
     config.sampler.grid.sigma_min = 0.01
     config.sampler.grid.sigma_max = 20.0
     config.training.batch_size = 16

@@ -25,7 +25,15 @@ from audiodiff.representations import ComplexStft, GriffinLim, Inverter, LogMel,
 from audiodiff.training import read_config, restore_params
 from audiodiff.training.workdir import write_json
 from audiodiff.types import Array, PyTree, Representation
-from audiodiff.vocoders import DiffusionVocoder, FrameEnergy, MelFrames, SpectralEnvelope, check_same_mel
+from audiodiff.vocoders import (
+    MEL,
+    DiffusionVocoder,
+    FrameEnergy,
+    MatchMel,
+    MelFrames,
+    SpectralEnvelope,
+    check_same_mel,
+)
 
 FACTS_FILE = "model.json"
 
@@ -66,7 +74,7 @@ def _vocoder(mel: dsp.MelSpec, workdir: str, **settings: Any) -> DiffusionVocode
 
 INVERTERS: Table[Inverter] = {
     "griffin_lim": (GriffinLim, ("iterations", "momentum", "mel_iterations")),
-    "vocoder": (_vocoder, ("workdir", "sampler", "steps")),
+    "vocoder": (_vocoder, ("workdir", "sampler", "steps", "match_mel")),
 }
 """Log-mel to audio, ``(mel, **options) -> inverter``."""
 
@@ -96,9 +104,6 @@ PRIORS: Table[Prior] = {
     "spectral_envelope": (lambda mel, **options: SpectralEnvelope(_needed(mel), **options), ("floor",)),
 }
 """What the noise knows of the mel, ``(mel, **options) -> prior``; "frame_energy" is PriorGrad's."""
-
-MEL = "mel"
-"""The condition that is made of a clip itself: a model that has it is a vocoder."""
 
 AUDIO_LOSS_OPTIONS = ("weight", "largest_ratio", "fft_samples")
 DIFFUSION_OPTIONS = ("drop_probability", "drop_together", "learned_uncertainty", "mask_padding", "bands")
@@ -237,6 +242,7 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         conditions=tuple(config["conditions"]),
         derived=make_derived(config, facts.rate_hz),
         prior=make_prior(config, facts.rate_hz),
+        finish=_finish(config, facts.rate_hz),
         audio_loss=call("audio_loss", _audio_loss, audio_loss, AUDIO_LOSS_OPTIONS) if audio_loss else None,
         parameterisation=parameterisation,
         weighting=make_weighting(weighting, parameterisation),
@@ -267,6 +273,13 @@ def make_derived(config: Mapping[str, Any], rate_hz: int) -> tuple[tuple[str, Ca
     return ((MEL, MelFrames(make_mel(config["mel"], rate_hz))),) if is_told_mel(config) else ()
 
 
+def _finish(config: Mapping[str, Any], rate_hz: int) -> MatchMel | None:
+    """Return what brings a vocoder's sound nearer to its mel, ``sampler.match_mel`` times; None of another model."""
+    if not is_told_mel(config):
+        return None
+    return MatchMel(make_mel(config["mel"], rate_hz), config["sampler"].get("match_mel", MatchMel.iterations))
+
+
 def make_prior(config: Mapping[str, Any], rate_hz: int) -> Prior:
     """Build the prior of a config, the standard one where it names none; raise ConfigError for one without its mel."""
     mel = make_mel(config["mel"], rate_hz) if is_told_mel(config) else None
@@ -287,21 +300,23 @@ def _audio_loss(weight: float, fft_samples: tuple[int, ...], largest_ratio: floa
 def make_vocoder(
     config: Mapping[str, Any], facts: Facts, params: PyTree, settings: Mapping[str, Any] | None = None
 ) -> DiffusionVocoder:
-    """Build the vocoder of a config and its weights; ``settings`` are its sampler and steps, if not the config's.
+    """Build the vocoder of a config and its weights; ``settings``: sampler, steps, match_mel, if not the config's.
 
     Raises ConfigError where a condition beside the mel is wanted, which an inverter of mels is not told.
     """
-    model, own = make_model(config, facts), config["sampler"]
-    objective, settings = model.objective, dict(settings or {})
+    settings = dict(settings or {})
+    own = {**config["sampler"], **{key: value for key, value in settings.items() if key == "match_mel"}}
+    model = make_model({**config, "sampler": own}, facts)
+    objective = model.objective
     if objective.conditions != (MEL,):
         raise ConfigError(f"the model is told {', '.join(objective.conditions)}: an inverter is told a mel alone")
     name = settings.get("sampler", own["name"])
     sampler = make_sampler({"name": name, **(own["options"] if name == own["name"] else {})})
     grid = make_grid(own["grid"], model.process, facts.sigma_data, settings.get("steps", own["steps"]))
-    frames = dict(objective.derived)[MEL]
-    assert isinstance(frames, MelFrames)
+    frames, finish = dict(objective.derived)[MEL], objective.finish
+    assert isinstance(frames, MelFrames) and isinstance(finish, MatchMel)
     return DiffusionVocoder(
-        objective.denoiser(params), objective.representation, objective.prior, grid, frames, sampler
+        objective.denoiser(params), objective.representation, objective.prior, grid, frames, sampler, finish
     )
 
 

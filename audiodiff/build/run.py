@@ -85,12 +85,15 @@ class Run:
         model = dataclasses.replace(self.model, objective=dataclasses.replace(objective, representation=representation))
         return dataclasses.replace(self, model=model)
 
-    def vocoder(self, *, sampler: str | None = None, steps: int | None = None) -> DiffusionVocoder:
+    def vocoder(
+        self, *, sampler: str | None = None, steps: int | None = None, match_mel: int | None = None
+    ) -> DiffusionVocoder:
         """Return this run as an inverter of mels, (log_mel, key, length_samples) -> audio, differentiable and a pytree.
 
         Raises ConfigError for a run that is no vocoder.
         """
-        given = {name: value for name, value in (("sampler", sampler), ("steps", steps)) if value is not None}
+        given = {"sampler": sampler, "steps": steps, "match_mel": match_mel}
+        given = {name: value for name, value in given.items() if value is not None}
         return make_vocoder(self.config, self.facts, self.params, given)
 
     def settings(

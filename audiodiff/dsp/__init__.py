@@ -84,7 +84,7 @@ from audiodiff.dsp.mel import (
     mel_spectrogram,
     mel_to_hz,
 )
-from audiodiff.dsp.mel_inversion import expand, magnitude_from_mel, mel_envelope
+from audiodiff.dsp.mel_inversion import expand, magnitude_from_mel, match_mel, mel_envelope
 from audiodiff.dsp.nsim import nsim
 from audiodiff.dsp.phase_recovery import PhaseRecovery, griffin_lim
 from audiodiff.dsp.pitch import cumulative_mean_normalised_difference, yin
@@ -208,6 +208,7 @@ __all__ = [
     "vorbis_window",
     "expand",
     "magnitude_from_mel",
+    "match_mel",
     "mel_envelope",
     "PhaseRecovery",
     "griffin_lim",

@@ -14,8 +14,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from audiodiff.dsp.mel import MelSpec
-from audiodiff.dsp.precision import FULL, at_least_float32
+from audiodiff.dsp.mel import log_mel as forward_log_mel
+from audiodiff.dsp.precision import FULL, at_least_float32, limited
+from audiodiff.dsp.stft import istft, stft
 from audiodiff.types import Array
+
+LARGEST_GAIN = 4.0
+SMALL = 1e-5
+"""What :func:`match_mel` changes in one iteration at most, and the magnitude below which it sees no difference."""
 
 
 def expand(log_mel: ArrayLike, spec: MelSpec) -> Array:
@@ -102,6 +108,24 @@ def mel_envelope(log_mel: ArrayLike, spec: MelSpec) -> Array:
     energy = jnp.matmul(mel, _spread(spec).astype(mel.dtype), precision=FULL)
     # The root's slope at 0 has no bound, and below this a magnitude is no sound.
     return energy if spec.power == 1 else jnp.sqrt(jnp.maximum(energy, 1e-16))
+
+
+def match_mel(audio: ArrayLike, log_mel: ArrayLike, spec: MelSpec, iterations: int = 4) -> Array:
+    """Bring audio [..., time] nearer to a log-mel [..., frame, band], its phases kept: one gain a bin and frame.
+
+    Each iteration multiplies the STFT by the ratio of the wanted envelope to the audio's own (:func:`mel_envelope`), at
+    most LARGEST_GAIN up or down, and goes back by overlap-add. It is an equaliser for what has the right fine structure
+    and not quite the right loudness, as a sampled waveform has; audio with the mel already is left as it is. Frames of
+    the log-mel past those of the audio are cut. The gradient is finite.
+    """
+    audio = at_least_float32(audio)
+    wanted = mel_envelope(log_mel, spec)
+    for _ in range(iterations):
+        spectrum = stft(audio, spec.stft)
+        own = mel_envelope(forward_log_mel(audio, spec), spec)
+        gain = (wanted[..., : own.shape[-2], :] + SMALL) / (own + SMALL)
+        audio = istft(spectrum * limited(gain, 1 / LARGEST_GAIN, LARGEST_GAIN), spec.stft, audio.shape[-1])
+    return audio
 
 
 @functools.lru_cache(maxsize=16)

@@ -105,4 +105,5 @@ def generate(
     if guide is not None:
         denoise = guide.lead(denoise, decode)
         denoise = denoise if known is None else inpaint(denoise)  # what is known is heard, and never moved
-    return decode(sampler(denoise, x, grid, encoded, path))
+    audio = decode(sampler(denoise, x, grid, encoded, path))
+    return audio if objective.finish is None else objective.finish(audio, conditions)

@@ -70,6 +70,7 @@ class AudioLoss:
         "network",
         "conditions",
         "derived",
+        "finish",
         "strata",
         "parameterisation",
         "weighting",
@@ -88,7 +89,8 @@ class DiffusionObjective:
     ``conditions`` is replaced by its learned null with ``drop_probability``, all of them at once where
     ``drop_together`` (what guidance with one null needs) or each by itself. Those in ``derived``, (name, function of
     the audio), are made of the clip itself, as a vocoder's mel is; the others come with the batch. x_0 is the
-    representation of the audio, whitened by the ``prior``.
+    representation of the audio, whitened by the ``prior``. ``finish``, of audio and raw conditions, is what sampled
+    audio still undergoes; training knows nothing of it.
     ``learned_uncertainty`` divides the loss by its own expectation at the level, learnt (EDM2): loss / e^u + u.
     Padding is data, silence that is learnt, unless ``mask_padding``: then the mean is over the samples, or frames, that
     a clip of batch["length"] samples has by itself. ``audio_loss`` is added as it says.
@@ -108,6 +110,7 @@ class DiffusionObjective:
     derived: tuple[tuple[str, Callable[[Array], Array]], ...] = ()
     prior: Prior = field(default_factory=Standard)
     audio_loss: AudioLoss | None = None
+    finish: Callable[[Array, Conditions], Array] | None = None
     parameterisation: Parameterisation = EDM
     weighting: Weighting = field(default_factory=EdmWeighting)
     drop_probability: float = 0.1

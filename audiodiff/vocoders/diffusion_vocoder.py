@@ -15,20 +15,20 @@ from audiodiff.diffusion.denoiser import ModelDenoiser
 from audiodiff.diffusion.noise import initial_noise
 from audiodiff.diffusion.priors import Prior
 from audiodiff.types import Array, Level, Representation
-from audiodiff.vocoders.mel_frames import MelFrames
-from audiodiff.vocoders.priors import CONDITION
+from audiodiff.vocoders.mel_frames import MEL, MatchMel, MelFrames
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["denoise", "representation", "prior", "grid"],
-    meta_fields=["frames", "sampler"],
+    meta_fields=["frames", "sampler", "finish"],
 )
 @dataclass(frozen=True)
 class DiffusionVocoder:
     """Invert log-mels [..., frame, band] by sampling audio that has them (DiffWave, WaveGrad, PriorGrad, SpecGrad).
 
-    ``denoise`` holds the network with its weights; ``grid`` the n + 1 levels, ``sampler`` what walks them. It is a
+    ``denoise`` holds the network with its weights; ``grid`` the n + 1 levels, ``sampler`` what walks them, ``finish``
+    what brings the sound nearer to its mel afterwards. It is a
     pytree and a differentiable function of the log-mel: gradients of a loss of the audio pass through every step.
     Without a key the first noise is drawn from a fixed one, so that the same mel gives the same sound.
     """
@@ -39,6 +39,7 @@ class DiffusionVocoder:
     grid: Level
     frames: MelFrames
     sampler: Callable[..., Any]
+    finish: MatchMel
 
     def __call__(self, log_mel: Array, key: Array | None, length_samples: int) -> Array:
         """Return audio [..., length_samples] of a log-mel [..., frame, band] in the vocoder's own convention.
@@ -55,14 +56,14 @@ class DiffusionVocoder:
     def sample(self, keys: Array, frames: Array, length_samples: int) -> Array:
         """Return audio [batch, length_samples] for keys [batch] and frames [batch, frame, band]."""
         network: Any = self.denoise.apply
-        raw = {CONDITION: frames}
+        raw = {MEL: frames}
         encoded = network.encode(self.denoise.params, raw)
         start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
         first = Level(self.grid.alpha[0], self.grid.sigma[0])
         shape = self.representation.shape(len(frames), length_samples)
         x = initial_noise(start, shape, first, sigma_data=self.denoise.sigma_data)
         z = self.sampler(self.denoise, x, self.grid, encoded, path)
-        return self.representation.decode(self.prior.colour(z, raw), None, length_samples)
+        return self.finish(self.representation.decode(self.prior.colour(z, raw), None, length_samples), raw)
 
 
 def check_same_mel(ours: dsp.MelSpec, vocoder: dsp.MelSpec) -> None:

@@ -7,7 +7,26 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from audiodiff import dsp
-from audiodiff.types import Array
+from audiodiff.types import Array, Conditions
+
+MEL = "mel"
+"""The name of the condition that a vocoder is told."""
+
+
+@dataclass(frozen=True)
+class MatchMel:
+    """Finish a vocoder's audio [batch, time]: bring it nearer to the mel that it was told (:func:`dsp.match_mel`)."""
+
+    mel: dsp.MelSpec
+    iterations: int = 4
+
+    def __call__(self, audio: Array, conditions: Conditions) -> Array:
+        """Return the audio after so many iterations, by the raw conditions that it was made under."""
+        wanted = conditions[MEL]
+        missing = dsp.frame_count(audio.shape[-1], self.mel.stft) - wanted.shape[1]
+        return dsp.match_mel(
+            audio, jnp.pad(wanted, ((0, 0), (0, max(missing, 0)), (0, 0)), mode="edge"), self.mel, self.iterations
+        )
 
 
 @dataclass(frozen=True)

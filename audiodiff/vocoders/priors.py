@@ -13,9 +13,7 @@ from audiodiff import dsp
 from audiodiff.dsp.precision import FULL
 from audiodiff.networks.conditions import resample_frames
 from audiodiff.types import Array, Conditions
-
-CONDITION = "mel"
-"""The name of the condition that priors read."""
+from audiodiff.vocoders.mel_frames import MEL
 
 
 def power_density(log_mel: Array, spec: dsp.MelSpec) -> Array:
@@ -62,7 +60,7 @@ class FrameEnergy:
         return z * self._std(z, conditions)
 
     def _std(self, x: Array, conditions: Conditions) -> Array:
-        return self.std(conditions[CONDITION], x.shape[1])[..., None].astype(x.dtype)
+        return self.std(conditions[MEL], x.shape[1])[..., None].astype(x.dtype)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["floor"], meta_fields=["mel"])
@@ -99,11 +97,11 @@ class SpectralEnvelope:
 
     def whiten(self, x: Array, conditions: Conditions) -> Array:
         """Return z = C^T (C x / g) for x [batch, time, channel]."""
-        return self._filter(x, 1 / self.gains(conditions[CONDITION]))
+        return self._filter(x, 1 / self.gains(conditions[MEL]))
 
     def colour(self, z: Array, conditions: Conditions) -> Array:
         """Return x = C^T (g C z)."""
-        return self._filter(z, self.gains(conditions[CONDITION]))
+        return self._filter(z, self.gains(conditions[MEL]))
 
     def _filter(self, x: Array, gains: Array) -> Array:
         coefficients = dsp.circular_mdct(jnp.swapaxes(x, 1, 2), self.mdct)

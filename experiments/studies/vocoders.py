@@ -6,7 +6,8 @@
 Asks: of the official test clips of FSDD, each vocoded from its 40-band log-mel and then joined by speaker to pieces of
 2 s, what do PESQ-nb, STOI, MCD and the multi-resolution STFT distance say, for 1 to 200 steps? How many steps are
 enough (DiffWave's claim of six)? An arm of several runs has Student's interval over them; of one, that over pieces.
-Differences from Griffin-Lim are paired by piece.
+Differences from the fast Griffin-Lim are paired by piece. "Matchings" are rounds of dsp.match_mel at the end, which
+Griffin-Lim is given too, in a line of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import sys
@@ -31,7 +33,6 @@ from audiodiff.build.data import make_data
 from audiodiff.build.evaluate import read_clips
 from audiodiff.build.model import make_mel
 from audiodiff.build.run import Run, load_run
-from audiodiff.data import read_audio, write_audio
 from audiodiff.metrics import perceptual
 from audiodiff.metrics.intervals import Figure, mean_figure
 from audiodiff.metrics.signal import mel_cepstral_distortion
@@ -42,61 +43,55 @@ from configs import vocoder_digits
 
 PIECE_SAMPLES = 16_000
 BATCH = 30
-STEPS = (1, 2, 3, 6, 12, 25, 50, 200)
-GRIFFIN_LIM = {"griffin-lim plain": 0.0, "griffin-lim fast": 0.99}
+GRIFFIN_LIM: dict[str, dict[str, Any]] = {
+    "griffin-lim plain": {"momentum": 0.0, "rounds": 0},
+    "griffin-lim fast": {"momentum": 0.99, "rounds": 0},
+    "griffin-lim fast, 4 matchings": {"momentum": 0.99, "rounds": 4},
+}
 RESOLUTIONS = dsp.MULTI_RESOLUTION_PRESETS["auraloss"]
 # Its own analysis, not the vocoder's: 25 ms windows, a hop of 5 ms, cepstra of order 24.
 MCD_MEL = dsp.MelSpec(rate_hz=8000, stft=dsp.StftSpec(256, 40, 200), bands=32, fmax_hz=4000.0)
 REFERENCE = "griffin-lim fast"
 
-Vocode = Callable[[np.ndarray], np.ndarray]
+SAMPLED: dict[tuple[str, int, str | None], np.ndarray] = {}
+"""What was sampled last, before it is matched."""
 
 
 def main() -> None:
     """Vocode, measure, print, and write everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", default="", help="name=workdir,workdir;name=workdir")
-    parser.add_argument("--steps", default=",".join(map(str, STEPS)), help="numbers of steps, as 1,6,50")
-    parser.add_argument("--samplers", default="", help="samplers to try beside the config's, of the first arm")
+    parser.add_argument("--steps", default="1,2,3,6,12,25,50", help="numbers of steps")
+    parser.add_argument("--matchings", default="0,4", help="numbers of rounds of matching the mel at the end")
+    parser.add_argument("--samplers", default="", help="samplers to try with 6 steps, beside the config's")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
-    parser.add_argument("--audio", type=pathlib.Path, help="folder to keep what was vocoded in, and to take it from")
-    parser.add_argument("--sample_only", action="store_true", help="vocode, keep, and measure nothing")
+    parser.add_argument("--split", default="test", help="split of the data set; what is tuned is tuned on validation")
     parser.add_argument("--clips", type=int, help="only the first so many clips")
     arguments = parser.parse_args()
     arms = {
         name: [load_run(folder) for folder in folders.split(",")]
         for name, _, folders in (part.partition("=") for part in arguments.runs.split(";") if part)
     }
-    clips, lengths, speakers, rate_hz = test_clips(arguments.clips)
+    clips, lengths, speakers, rate_hz = some_clips(arguments.split, arguments.clips)
     join = functools.partial(perceptual.joined, lengths_samples=lengths, speakers=speakers, piece_samples=PIECE_SAMPLES)
     target = join(clips)
     mel = make_mel(vocoder_digits.get_config().mel.to_dict(), rate_hz)
-    keep = Keep(arguments.audio)
     titles: dict[str, list[Callable[[], np.ndarray]]] = {
-        name: [functools.partial(griffin_lim, clips, mel, momentum)] for name, momentum in GRIFFIN_LIM.items()
+        name: [functools.partial(griffin_lim, clips, mel, **chosen)] for name, chosen in GRIFFIN_LIM.items()
     }
-    first = next(iter(arms), "")
+    steps, matchings = ([int(number) for number in text.split(",")] for text in (arguments.steps, arguments.matchings))
     for name, runs in arms.items():
-        settings = [(f"{name}, {count} steps", {"steps": count}) for count in map(int, arguments.steps.split(","))]
-        if name == first:
-            settings += [
-                (f"{name}, 6 steps of {sampler}", {"steps": 6, "sampler": sampler})
-                for sampler in filter(None, arguments.samplers.split(","))
-            ]
-        for title, chosen in settings:
-            titles[title] = [functools.partial(vocoded, run, clips, **chosen) for run in runs]
+        samplers = [("", count) for count in steps] + [(one, 6) for one in arguments.samplers.split(",") if one]
+        for (sampler, count), rounds in itertools.product(samplers, matchings):
+            title = f"{name}, {count} steps{' of ' * bool(sampler)}{sampler}, {rounds} matchings"
+            vocode = functools.partial(vocoded, clips, mel, count, sampler or None, rounds)
+            titles[title] = [functools.partial(vocode, number, run) for number, run in enumerate(runs)]
     measured: dict[str, list[dict[str, np.ndarray]]] = {}
     for title, makers in titles.items():
-        made = [
-            keep(f"{title}, {number}", lambda make=make: join(make()), rate_hz) for number, make in enumerate(makers)
-        ]
-        if not arguments.sample_only:
-            measured[title] = [measure(speech, target, rate_hz) for speech in made]
-            print(title, {key: round(float(value.mean()), 4) for key, value in measured[title][0].items()}, flush=True)
-    if arguments.sample_only:
-        return
-    record = {
-        "data": f"fsdd, official test clips, {len(clips)}, joined to {len(target)} pieces of {PIECE_SAMPLES} samples",
+        measured[title] = [measure(join(make()), target, rate_hz) for make in makers]
+        print(title, {key: round(float(value.mean()), 4) for key, value in measured[title][0].items()}, flush=True)
+    record: dict[str, Any] = {
+        "data": f"fsdd, {len(clips)} clips of the split {arguments.split}, in {len(target)} pieces of {PIECE_SAMPLES}",
         "runs": {name: [described(run) for run in runs] for name, runs in arms.items()},
         "figures": {title: figures(values) for title, values in measured.items()},
         "differences": {
@@ -112,44 +107,39 @@ def main() -> None:
         arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-@dataclasses.dataclass(frozen=True)
-class Keep:
-    """Keep joined speech [piece, time] as FLAC files in a folder, if there is one, and make what is not there yet."""
-
-    folder: pathlib.Path | None
-
-    def __call__(self, title: str, make: Callable[[], np.ndarray], rate_hz: int) -> np.ndarray:
-        """Return the speech of that title."""
-        path = self.folder and self.folder / f"{title.replace(', ', '_').replace(' ', '-')}.flac"
-        if path is None:
-            return make()
-        if not path.exists():
-            write_audio(path, make().ravel(), rate_hz, peak="scale")
-        return read_audio(path)[:, 0].reshape(-1, PIECE_SAMPLES)
-
-
-def test_clips(count: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return the test clips [clip, time] with their sounding lengths, speakers and rate."""
+def some_clips(split: str, count: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return clips [clip, time] of a split with their sounding lengths, speakers and rate."""
     settings: dict[str, Any] = vocoder_digits.get_config().data.to_dict()
     settings |= {"crop": "start", "length_samples": 8192, "conditions": ("digit", "speaker")}
     sets = make_data(settings)
-    clips = read_clips(sets.split(settings["test_split"]), sets.preparation)
+    clips = read_clips(sets.split(split), sets.preparation)
     audio = clips.audio[:count]
     lengths = np.array([np.flatnonzero(clip)[-1] + 1 for clip in audio])
     return audio, lengths, clips.labels["speaker"][:count], clips.rate_hz
 
 
-def griffin_lim(clips: np.ndarray, mel: dsp.MelSpec, momentum: float) -> np.ndarray:
-    """Return the clips made anew from their log-mels by 32 iterations of Griffin and Lim."""
-    inverter = jax.jit(GriffinLim(mel, 32, momentum), static_argnums=2)
-    return batched(lambda part: inverter(dsp.log_mel(part, mel), None, part.shape[1]), clips)
+def griffin_lim(clips: np.ndarray, mel: dsp.MelSpec, momentum: float, rounds: int) -> np.ndarray:
+    """Return the clips made anew from their log-mels by 32 iterations of Griffin and Lim, and matched to them."""
+
+    @jax.jit
+    def invert(part: jax.Array) -> jax.Array:
+        told = dsp.log_mel(part, mel)
+        return dsp.match_mel(GriffinLim(mel, 32, momentum)(told, None, part.shape[1]), told, mel, rounds)
+
+    return batched(invert, clips)
 
 
-def vocoded(run: Run, clips: np.ndarray, **settings: Any) -> np.ndarray:
-    """Return the clips made anew from their log-mels by a run."""
-    vocoder = run.vocoder(**settings)
-    call = jax.jit(lambda vocoder, mel, key: vocoder(mel, key, clips.shape[1]))
-    return batched(lambda part: call(vocoder, dsp.log_mel(part, vocoder.frames.mel), jax.random.key(1)), clips)
+def vocoded(
+    clips: np.ndarray, mel: dsp.MelSpec, steps: int, sampler: str | None, rounds: int, number: int, run: Run
+) -> np.ndarray:
+    """Return the clips made anew from their log-mels by a run, and matched to them."""
+    if (at := (run.weights_hash, steps, sampler)) not in SAMPLED:
+        vocoder = run.vocoder(steps=steps, sampler=sampler, match_mel=0)
+        call = jax.jit(lambda vocoder, told: vocoder(told, jax.random.key(number), clips.shape[1]))
+        SAMPLED.clear()  # only the last is asked for again, with other rounds
+        SAMPLED[at] = batched(lambda part: call(vocoder, dsp.log_mel(part, mel)), clips)
+    match = jax.jit(lambda part: dsp.match_mel(part[:, 0], dsp.log_mel(part[:, 1], mel), mel, rounds))
+    return batched(match, np.stack([SAMPLED[at], clips], axis=1))
 
 
 def batched(vocode: Callable[[jax.Array], jax.Array], clips: np.ndarray) -> np.ndarray:

@@ -105,8 +105,7 @@ LOG_MEL = {
 SPECTRAL = {
     "complex_stft": {"name": "complex_stft", "fft_samples": 128, "hop_samples": 64, "exponent": 0.4},
     "mdct": {"name": "mdct", "frame_samples": 128, "window": "kbd", "exponent": 0.6},
-    "log_mel": LOG_MEL
-    | {"inverter": {"name": "griffin_lim", "iterations": 2, "momentum": 0.5, "mel_iterations": 3}},
+    "log_mel": LOG_MEL | {"inverter": {"name": "griffin_lim", "iterations": 2, "momentum": 0.5, "mel_iterations": 3}},
 }
 
 

@@ -43,11 +43,24 @@ def leaves(config):
         yield from leaves(value) if isinstance(value, dict) else [value]
 
 
+def trained(config):
+    """Return the training configs in a config: itself, or those that a comparison gives the data of all."""
+    if config["task"] != "comparison":
+        return [config]
+    arms = [config["arms"][name] for name in config["order"]]
+    return [{**one, "data": config["data"]} for one in (*arms, config["judge"], config["vocoder"])]
+
+
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_every_size_is_plain_values_that_build(name, size):
     config = plain(module(name).get_config(size))
     assert all(isinstance(value, (str, int, float, bool, tuple)) for value in leaves(config))
     json.dumps(config)
+    for one in trained(config):
+        check_that_it_builds(one)
+
+
+def check_that_it_builds(config):
     data = config["data"]
     if config.get("representation", {}).get("inverter", {}).get("name") == "vocoder":
         config["representation"]["inverter"] = {"name": "griffin_lim"}  # for want of a trained one
@@ -71,5 +84,5 @@ def test_every_size_is_plain_values_that_build(name, size):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_says_what_it_asks_and_how_it_is_run(name):
     text = module(name).__doc__
-    assert "Question: " in text and re.search(r"experiments/train.py --config|make demo", text)
+    assert "Question: " in text and re.search(r"experiments/(train|compare).py --config|make demo", text)
     assert re.search(r"Cost|at most \d+ minutes", text)

@@ -141,6 +141,17 @@ def test_the_envelope_of_a_flat_spectrum_is_the_spectrum_and_a_tilt_keeps_its_or
     assert np.abs(np.log(envelope[middle] / tilt[0, middle])).max() < 0.25  # a quarter of a neper, of 4.6 in all
 
 
+def test_audio_is_brought_nearer_to_a_mel_every_time_and_left_alone_where_it_has_it():
+    """White noise to the mel of another sound; a sound to its own mel; silence stays silence."""
+    match = jax.jit(dsp.match_mel, static_argnums=(2, 3))
+    wanted = dsp.log_mel(_harmonics().astype(np.float32), SPEC)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(len(_harmonics())).astype(np.float32)
+    errors = [np.abs(dsp.log_mel(match(noise, wanted, SPEC, n), SPEC) - wanted).mean() for n in (0, 1, 2, 4)]
+    assert errors[0] > 1.0 and (np.diff(errors) < 0).all() and errors[-1] < errors[0] / 3
+    np.testing.assert_allclose(match(_harmonics().astype(np.float32), wanted, SPEC, 2), _harmonics(), atol=1e-3)
+    np.testing.assert_array_equal(match(np.zeros_like(noise), wanted, SPEC, 2), 0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

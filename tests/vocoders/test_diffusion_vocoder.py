@@ -18,7 +18,7 @@ from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.functional import Functional
 from audiodiff.networks.unet1d import UNet1d
 from audiodiff.representations import Waveform
-from audiodiff.vocoders import DiffusionVocoder, FrameEnergy, MelFrames, check_mel, check_same_mel
+from audiodiff.vocoders import DiffusionVocoder, FrameEnergy, MatchMel, MelFrames, check_mel, check_same_mel
 
 MEL = dsp.MelSpec(rate_hz=8000, stft=dsp.StftSpec(64, 32), bands=8, fmax_hz=4000.0)
 FRAMES = np.random.default_rng(0).normal(-3, 1, (2, 9, 8)).astype(np.float32)
@@ -37,7 +37,7 @@ def vocoder() -> DiffusionVocoder:
     moved = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     denoise = ModelDenoiser(jax.tree.unflatten(tree, moved), 0.1, network)
     grid = grids.karras(3, 0.005, 2.0, 7.0, Edm())
-    return DiffusionVocoder(denoise, Waveform(), Standard(), grid, MelFrames(MEL), dpmpp_2m)
+    return DiffusionVocoder(denoise, Waveform(), Standard(), grid, MelFrames(MEL), dpmpp_2m, MatchMel(MEL, 1))
 
 
 @functools.partial(jax.jit, static_argnums=3)
