@@ -87,12 +87,12 @@ def spectrogram(
 
     ``scale`` warps the frequency axis only; give pictures that are to be compared one ``top_db``.
     """
-    figure = _figure(*size_inches)
+    figure = blank(*size_inches)
     axes = figure.add_subplot()
     mesh = _draw_spectrogram(axes, audio, rate_hz, top_db, range_db, scale)
     axes.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
     _colour_bar(figure, mesh, [axes])
-    return _render(figure)
+    return rendered(figure)
 
 
 def spectrogram_grid(
@@ -106,7 +106,7 @@ def spectrogram_grid(
     """Draw rows of (label, real, generated) side by side, every row on one level scale; None leaves a place empty."""
     if not pairs:
         raise ValueError("no clips to draw: give at least one (label, real, generated)")
-    figure = _figure(7.2, 0.5 + 1.5 * len(pairs))
+    figure = blank(7.2, 0.5 + 1.5 * len(pairs))
     grid = figure.subplots(len(pairs), 2, sharex=True, squeeze=False)
     for row, (label, *clips) in zip(grid, pairs, strict=True):
         present = [(axes, clip) for axes, clip in zip(row, clips, strict=True) if clip is not None]
@@ -124,7 +124,7 @@ def spectrogram_grid(
         axes.set_title(name)
     for axes in grid[-1]:
         axes.set_xlabel("time (s)")
-    return _render(figure)
+    return rendered(figure)
 
 
 def shared_top_db(clips: Sequence[ArrayLike], rate_hz: int) -> float | None:
@@ -145,7 +145,7 @@ def curves(
 
     ``smoothing`` is the share of the curve's points over which a bold running mean is drawn; the points stay, faint.
     """
-    figure = _figure(7.2, 3.2)
+    figure = blank(7.2, 3.2)
     axes = figure.add_subplot()
     ends = []
     for (name, (x, y)), colour in zip(series.items(), LINES * len(series), strict=False):
@@ -154,7 +154,7 @@ def curves(
             raise ValueError(f"curve {name!r} has x {x.shape} and y {y.shape}: give two lists of equal length")
         ends.append(_draw_curve(axes, x, y, colour, smoothing, log_y, name))
     _finish_curves(axes, ends if len(series) > 1 else [], x_label, y_label, title, log_y)
-    return _render(figure)
+    return rendered(figure)
 
 
 def loss_curves(losses: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str = "", log_y: bool = True) -> Picture:
@@ -179,12 +179,12 @@ def loss_by_level(
         raise ValueError(
             f"losses {losses.shape} do not fit {len(steps)} steps and {len(levels)} levels: give [step, level]"
         )
-    figure = _figure(7.2, 3.2)
+    figure = blank(7.2, 3.2)
     axes = figure.add_subplot()
     shades = matplotlib.colormaps["plasma"](np.linspace(0.25, 0.82, len(levels)))
     ends = [_draw_curve(axes, steps, losses[:, i], shades[i], 0.02, log_y, level) for i, level in enumerate(levels)]
     _finish_curves(axes, ends, "step", "loss", title, log_y)
-    return _render(figure)
+    return rendered(figure)
 
 
 def running_mean(values: ArrayLike, width: int) -> np.ndarray:
@@ -225,14 +225,14 @@ def intervals(panels: Sequence[Panel], columns: int = 3) -> Picture:
         raise ValueError(f"every panel must have the bars {', '.join(names)}, in this order")
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
-    figure = _figure(7.2, lines * (0.75 + 0.24 * len(names)))
+    figure = blank(7.2, lines * (0.75 + 0.24 * len(names)))
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axes in grid[len(panels) :]:
         axes.remove()
     for axes, panel in zip(grid, panels, strict=False):
         _draw_intervals(axes, panel)
         axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
-    return _render(figure)
+    return rendered(figure)
 
 
 def _draw_intervals(axes: Axes, panel: Panel) -> None:
@@ -303,13 +303,13 @@ def _colour_bar(figure: Figure, mesh: Any, axes: list[Axes]) -> None:
     bar.outline.set_visible(False)
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def blank(width_inches: float, height_inches: float) -> Figure:
     figure = Figure((width_inches, height_inches), dpi=DPI, layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _render(figure: Figure) -> Picture:
+def rendered(figure: Figure) -> Picture:
     for axes in figure.axes:
         axes.set_facecolor("none")
         axes.tick_params(colors=INK, labelsize=8, width=0.6, length=3, which="both")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from audiodiff.evaluation.pictures import INK, LINES, Picture, _figure, _render
+from audiodiff.evaluation.pictures import INK, LINES, Picture, blank, rendered
 from audiodiff.metrics.intervals import Figure
 
 
@@ -21,7 +21,7 @@ def spread_curves(series: Mapping[str, Sequence[tuple[float, Figure]]], *, x_lab
     points = [(x, figure) for curve in series.values() for x, figure in curve if math.isfinite(figure.value)]
     if not points or min(x for x, _ in points) <= 0:
         raise ValueError(f"{len(points)} points cannot be drawn over a logarithmic axis: give some, with x above 0")
-    picture = _figure(7.2, 3.4)
+    picture = blank(7.2, 3.4)
     axes = picture.add_subplot()
     values = np.array([figure.value for _, figure in points])
     pad = 0.15 * (values.max() - values.min()) or 0.5
@@ -43,4 +43,4 @@ def spread_curves(series: Mapping[str, Sequence[tuple[float, Figure]]], *, x_lab
     legend = picture.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     for text in legend.get_texts():
         text.set_color(INK)
-    return _render(picture)
+    return rendered(picture)

@@ -14,11 +14,14 @@ import functools
 import itertools
 import json
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from audiodiff import dsp
 from audiodiff.build.data import make_data
