@@ -42,6 +42,7 @@ from audiodiff.evaluation.score import Clips, score
 from audiodiff.metrics.distributions import frechet_figure
 from audiodiff.metrics.intervals import Figure, mean_figure
 from audiodiff.representations import LogMel
+from audiodiff.training import latest_step
 from audiodiff.training.workdir import config_hash, environment, write_json
 from audiodiff.types import PyTree, Representation
 
@@ -322,7 +323,8 @@ def _recognise(comparison: Comparison, name: str, weights_hash: str, params: PyT
     known = comparison.read(name)
     if known is None:
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        comparison.write(name, {"weights_hash": weights_hash, "parameters": size})
+        steps = latest_step(comparison.workdir / name)
+        comparison.write(name, {"weights_hash": weights_hash, "parameters": size, "steps": steps})
     elif known["weights_hash"] != weights_hash:
         raise ConfigError(
             f"{comparison.path(name)} names the {name} {known['weights_hash']}, and the one in "

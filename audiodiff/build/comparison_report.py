@@ -98,8 +98,7 @@ def _inverted_by(comparison: Comparison, arm: str) -> dict[str, str]:
     vocoder = comparison.read("vocoder")
     if vocoder is None or not comparison.inverters(arm):
         return {}
-    steps = comparison.config["vocoder"]["training"]["total_steps"]
-    return {"vocoder": f"{vocoder['parameters']:,} parameters, {steps:,} steps, {vocoder['weights_hash']}"}
+    return {"vocoder": f"{vocoder['parameters']:,} parameters, {vocoder['steps']:,} steps, {vocoder['weights_hash']}"}
 
 
 def _reports(records: Mapping[Cell, Record], budget: str) -> dict[str, list[Report]]:
