@@ -181,8 +181,10 @@ def temporal_masking_db_spl(threshold_db_spl: ArrayLike, spec: MaskingSpec, *, c
     above = jnp.pad(floored(threshold - quiet, 0), around)
     shares = [*reversed(after), 1.0, *before]  # of the masker len(after) frames ago, ..., now, ... len(before) ahead
     maskers = jnp.stack([share * above[..., i : i + frames, :] for i, share in enumerate(shares)])
-    # Said apart, because a compiled maximum over an axis can leave out a NaN.
-    return jnp.where(jnp.isnan(maskers).any(axis=0), jnp.nan, maskers.max(axis=0)) + quiet
+    # By its place: the gradient of a maximum asks which values equal it, and where a compiler computes them twice, each
+    # time rounded otherwise, none does and it is 0/0. NaN is said apart, because a compiled maximum can leave one out.
+    loudest = jnp.take_along_axis(maskers, jnp.argmax(maskers, axis=0)[None], axis=0)[0]
+    return jnp.where(jnp.isnan(maskers).any(axis=0), jnp.nan, loudest) + quiet
 
 
 def masking_weights(threshold_db_spl: ArrayLike, spec: MaskingSpec) -> Array:

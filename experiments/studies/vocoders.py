@@ -18,6 +18,7 @@ import functools
 import itertools
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -98,6 +99,11 @@ def main() -> None:
             title: differences(values, measured[REFERENCE][0])
             for title, values in measured.items()
             if title not in GRIFFIN_LIM
+        },
+        "from 6 steps": {
+            title: differences(values, measured[six][0])
+            for title, values in measured.items()
+            if (six := re.sub(r" \d+ steps.*?, ", " 6 steps, ", title)) in measured and six != title
         },
     }
     for title, values in record["figures"].items():

@@ -47,8 +47,8 @@ def trained(config):
     """Return the training configs in a config: itself, or those that a comparison gives the data of all."""
     if config["task"] != "comparison":
         return [config]
-    arms = [config["arms"][name] for name in config["order"]]
-    return [{**one, "data": config["data"]} for one in (*arms, config["judge"], config["vocoder"])]
+    named = [*(config["arms"][name] for name in config["order"]), *(config.get(name) for name in ("judge", "vocoder"))]
+    return [{**one, "data": config["data"]} for one in named if one]
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)

@@ -158,7 +158,8 @@ def test_conditions_are_encoded_once_a_sample_and_give_what_encoding_at_every_st
     jax.effects_barrier()
     assert len(ENCODED) == 2  # the condition and the null, whatever the number of steps
     anew = sample(keys(3), ALL, objective=dataclasses.replace(OBJECTIVE, network=AtEveryStep()), **settings)
-    np.testing.assert_array_equal(once, anew)
+    # Two programs round apart, and the sampler carries it on; another condition is whole units away.
+    np.testing.assert_allclose(once, anew, rtol=1e-3, atol=2e-3)
 
 
 # --- led by a judge
