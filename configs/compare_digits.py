@@ -14,7 +14,7 @@ has spent a number of FLOPs, and when it has spent a time.
 Task: two speakers of FSDD, ten digits, 4,096 samples, official split; 900 clips to train on and 100 to test.
 
 ``:cpu``    200 s of 2 cores a cell by the clock or 1e13 FLOPs, three seeds: an hour to train, another to sample
-``:gpu``    the same cells with ten times the FLOPs, and two minutes of one H100-class GPU each
+``:gpu``    the same cells with twenty times the FLOPs, or a minute of one H100-class GPU each (not yet run)
 ``:smoke``  two minutes; shows that everything runs, not that anything learns
 
 A step of 16 clips takes 2.3, 33, 5.4 and 3.5 GFLOP, in the order above, at 445,216 to 462,706 parameters: a layer at
