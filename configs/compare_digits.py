@@ -19,8 +19,8 @@ Task: two speakers of FSDD, ten digits, 4,096 samples, official split; 900 clips
 
 A step of 16 clips takes 2.3, 33, 5.4 and 3.5 GFLOP, in the order above, at 445,216 to 462,706 parameters: a layer at
 the full rate does 4,096 products where one over patches does 128. Sizes were found by counting both, not by results,
-and learning rates are those of configs/digits_wave.py and configs/common.py, as they are. Cost and result: 35 minutes to
-train all cells two at a time, half an hour to sample them; docs/results/time-vs-spectral.md.
+and learning rates are those of configs/digits_wave.py and configs/common.py, as they are. Cost and result: 35 minutes
+to train all cells two at a time, half an hour to sample them; docs/results/time-vs-spectral.md.
 """
 
 from ml_collections import ConfigDict
