@@ -28,9 +28,9 @@ class DiffusionVocoder:
     """Invert log-mels [..., frame, band] by sampling audio that has them (DiffWave, WaveGrad, PriorGrad, SpecGrad).
 
     ``denoise`` holds the network with its weights; ``grid`` the n + 1 levels, ``sampler`` what walks them, ``finish``
-    what brings the sound nearer to its mel afterwards. It is a
-    pytree and a differentiable function of the log-mel: gradients of a loss of the audio pass through every step.
-    Without a key the first noise is drawn from a fixed one, so that the same mel gives the same sound.
+    what brings the sound nearer to its mel afterwards. It is a pytree and a differentiable function of the log-mel:
+    gradients of a loss of the audio pass through every step. Without a key the first noise is drawn from a fixed one,
+    so that the same mel gives the same sound.
     """
 
     denoise: ModelDenoiser
