@@ -68,8 +68,7 @@ def _vocoder(mel: dsp.MelSpec, workdir: str, **settings: Any) -> DiffusionVocode
         raise ConfigError(f"{folder} holds no vocoder, a model told a mel: train one with configs/vocoder_digits.py")
     check_same_mel(mel, dsp.MelSpec.from_dict(facts.mel))
     params = restore_params(folder, ema=config["training"]["ema_choice"] or None)
-    network = {key: value for key, value in config["network"].items() if key != "remat"}
-    return make_vocoder({**config, "network": network}, facts, params, settings)
+    return make_vocoder(config, facts, params, settings)
 
 
 INVERTERS: Table[Inverter] = {
@@ -297,6 +296,11 @@ def _audio_loss(weight: float, fft_samples: tuple[int, ...], largest_ratio: floa
     return AudioLoss(weight, largest_ratio, dsp.MultiResolutionSpec(stfts, power_floor=1e-7))
 
 
+def without_remat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config for after training: remat serves training alone, and forbids forward-mode derivatives."""
+    return {**config, "network": {key: value for key, value in config["network"].items() if key != "remat"}}
+
+
 def make_vocoder(
     config: Mapping[str, Any], facts: Facts, params: PyTree, settings: Mapping[str, Any] | None = None
 ) -> DiffusionVocoder:
@@ -306,7 +310,7 @@ def make_vocoder(
     """
     settings = dict(settings or {})
     own = {**config["sampler"], **{key: value for key, value in settings.items() if key == "match_mel"}}
-    model = make_model({**config, "sampler": own}, facts)
+    model = make_model({**without_remat(config), "sampler": own}, facts)
     objective = model.objective
     if objective.conditions != (MEL,):
         raise ConfigError(f"the model is told {', '.join(objective.conditions)}: an inverter is told a mel alone")

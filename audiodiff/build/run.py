@@ -18,12 +18,22 @@ import numpy as np
 from audiodiff import prng
 from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.conditions import encode_conditions
-from audiodiff.build.model import MEL, Facts, Model, judge_classes, make_inverter, make_judge, make_model, make_vocoder
+from audiodiff.build.model import (
+    MEL,
+    Facts,
+    Model,
+    judge_classes,
+    make_inverter,
+    make_judge,
+    make_model,
+    make_vocoder,
+    without_remat,
+)
 from audiodiff.build.objective import make_speaker_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.sampler import check_guidance, make_sampler
 from audiodiff.data import ConditionInfo
-from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
+from audiodiff.data.normalisation import audible_gain_db, restore_level
 from audiodiff.evaluation.generate import Guide, generate
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.speaker import SpeakerEncoder
@@ -203,11 +213,7 @@ class Run:
         if not np.isfinite(audio).all():
             raise ConfigError("the known audio holds NaN or infinite samples: mend it first")
         target = self.config["data"]["target_dbfs"]
-        gains = []
-        for clip in audio:
-            level = level_dbfs(clip[keep])
-            audible = target is not None and level >= SILENCE_DBFS  # a gain would only bring up noise
-            gains.append(target - level if audible else 0.0)
+        gains = [audible_gain_db(clip[keep], target) for clip in audio]
         gains_db = np.broadcast_to(gains, batch)
         scaled = audio * 10 ** (np.asarray(gains).reshape(-1, *[1] * (audio.ndim - 1)) / 20)
         whole = np.broadcast_to(scaled.astype(np.float32), (batch, *wanted))
@@ -275,9 +281,7 @@ def load(
 
 
 def _run(folder: pathlib.Path, config: Mapping[str, Any], facts: Facts, params: PyTree, step: int) -> Run:
-    # Remat serves training alone, and would forbid the forward-mode derivatives of a likelihood.
-    network = {key: value for key, value in config["network"].items() if key != "remat"}
-    return Run(folder, config, make_model({**config, "network": network}, facts), params, step)
+    return Run(folder, config, make_model(without_remat(config), facts), params, step)
 
 
 def _judge(folder: pathlib.Path, config: Mapping[str, Any], facts: Facts, params: PyTree, step: int) -> Judge:

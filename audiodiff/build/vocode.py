@@ -14,7 +14,7 @@ from audiodiff.build.choices import ConfigError
 from audiodiff.build.model import MEL
 from audiodiff.build.run import Run
 from audiodiff.data.audio_files import EXTENSIONS
-from audiodiff.data.normalisation import SILENCE_DBFS, level_dbfs, restore_level
+from audiodiff.data.normalisation import audible_gain_db, restore_level
 
 BUCKET_SAMPLES = 4096
 """Lengths are padded to a multiple of this, so that files of many lengths compile few programs."""
@@ -68,15 +68,17 @@ def _vocoded(run: Run, path: pathlib.Path, keys: jax.Array, options: dict) -> np
         if mel.ndim != 2 or mel.shape[-1] != frames.mel.bands or not len(mel):
             raise ConfigError(f"{path} has the shape {mel.shape}: the vocoder takes [frame, {frames.mel.bands}]")
         length, gain = len(mel) * frames.hop_samples, 0.0
-        padded = -(-length // BUCKET_SAMPLES) * BUCKET_SAMPLES
+        padded = _bucket(length)
         mel = np.pad(mel, ((0, frames.count(padded) - len(mel)), (0, 0)), mode="edge")
     else:
         audio = data.read_audio(path, rate_hz=run.facts.rate_hz, channels=1)[:, 0]
-        level, target = level_dbfs(audio), run.config["data"]["target_dbfs"]
-        gain = target - level if target is not None and level >= SILENCE_DBFS else 0.0
-        length = len(audio)
-        padded = -(-length // BUCKET_SAMPLES) * BUCKET_SAMPLES
+        length, gain = len(audio), audible_gain_db(audio, run.config["data"]["target_dbfs"])
+        padded = _bucket(length)
         loud = np.pad(audio * 10 ** (gain / 20), (0, padded - length)).astype(np.float32)
         mel = np.asarray(frames(jnp.asarray(loud)[None]))[0]
     made = run.sample(keys, {MEL: mel}, length_samples=padded, **options)[0, :length]
     return restore_level(made, gain)
+
+
+def _bucket(length_samples: int) -> int:
+    return -(-length_samples // BUCKET_SAMPLES) * BUCKET_SAMPLES

@@ -43,6 +43,12 @@ def normalise_level(
     return (audio * 10 ** (gain_db / 20)).astype(np.float32), gain_db
 
 
+def audible_gain_db(audio: np.ndarray, target_dbfs: float | None) -> float:
+    """Return the gain in dB to an RMS level, 0 where none is asked and for silence, where it would bring up noise."""
+    level = level_dbfs(audio)
+    return target_dbfs - level if target_dbfs is not None and level >= SILENCE_DBFS else 0.0
+
+
 def restore_level(audio: np.ndarray, gain_db: float) -> np.ndarray:
     """Undo :func:`normalise_level`: divide by its gain."""
     return (audio * 10 ** (-gain_db / 20)).astype(np.float32)

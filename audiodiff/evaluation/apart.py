@@ -37,16 +37,19 @@ class Undecoded:
         return x
 
 
-def decode(representation: Representation, x: np.ndarray, length_samples: int, batch: int) -> np.ndarray:
-    """Return audio [clip, length_samples] of x [clip, ...], ``batch`` clips at once, so that one program does for all.
+def in_batches(function: Callable[[Array], Array], x: np.ndarray, batch: int) -> np.ndarray:
+    """Return a function of x [clip, ...], ``batch`` clips at once, so that one program does for all.
 
     The last part is filled up by its own last clip.
     """
     full = np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
     parts = np.split(full, len(full) // batch)
-    return np.concatenate([np.asarray(_decode(representation, jnp.asarray(part), length_samples)) for part in parts])[
-        : len(x)
-    ]
+    return np.concatenate([np.asarray(function(jnp.asarray(part))) for part in parts])[: len(x)]
+
+
+def decode(representation: Representation, x: np.ndarray, length_samples: int, batch: int) -> np.ndarray:
+    """Return audio [clip, length_samples] of x [clip, ...], ``batch`` clips at once (:func:`in_batches`)."""
+    return in_batches(lambda part: _decode(representation, part, length_samples), x, batch)
 
 
 @functools.partial(jax.jit, static_argnames="length_samples")

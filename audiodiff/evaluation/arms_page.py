@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audiodiff.evaluation import page, pictures
-from audiodiff.evaluation.comparison import Arms, ComparedFigure, compare
+from audiodiff.evaluation.comparison import Arms, ComparedFigure, compare, difference_text, panel
 from audiodiff.evaluation.spread_pictures import spread_curves
 from audiodiff.metrics.intervals import Figure, mean_figure
 
@@ -122,7 +122,7 @@ def _budget(compared: Sequence[ComparedFigure], material: Material, budget: str)
     real = {figure.name: figure for figure in material.real}
     rows = []
     for figure in compared:
-        cells = [_compared_text(figure, system) for system in systems]
+        cells = [page.figure_text(figure.arms[system]) + difference_text(figure, system) for system in systems]
         rows.append([html.escape(figure.name), *cells, page.figure_text(real.get(figure.name))])
     legend = (
         '<p class="aside">Mean over seeds with Student\'s 95 % interval; n counts seeds, of one seed it counts clips '
@@ -134,25 +134,8 @@ def _budget(compared: Sequence[ComparedFigure], material: Material, budget: str)
     return table + legend + page.plots([_intervals(compared, real, budget)])
 
 
-def _compared_text(figure: ComparedFigure, system: str) -> str:
-    text = page.figure_text(figure.arms[system])
-    if system not in figure.differences:
-        return text
-    difference = figure.differences[system]
-    return f'{text} <span class="interval">Δ {html.escape(difference.value_text)} {difference.interval_text}</span>'
-
-
 def _intervals(compared: Sequence[ComparedFigure], real: Mapping[str, Figure], budget: str) -> page.Plot:
-    panels = []
-    for figure in compared:
-        bars = [
-            pictures.Bar(system, of.value, of.low, of.high, [run.value for run in figure.runs[system]])
-            for system, of in figure.arms.items()
-        ]
-        unit = next(iter(figure.arms.values())).unit
-        beside = real.get(figure.name)
-        marks = [beside.value] if beside is not None and math.isfinite(beside.value) else []
-        panels.append(pictures.Panel(f"{figure.name} ({unit})" if unit else figure.name, bars, marks))
+    panels = [panel(figure, real.get(figure.name)) for figure in compared]
     caption = "Mean and 95 % interval of each system, a faint dot for each seed; dashed: real clips."
     return page.Plot(f"Figures {budget}", pictures.intervals(panels, columns=2).png, caption)
 

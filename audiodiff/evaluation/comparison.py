@@ -166,22 +166,30 @@ def _table(compared: Sequence[ComparedFigure], first: Report) -> str:
 
 def _arm_text(figure: ComparedFigure, arm: str) -> str:
     text = f'{page.figure_text(figure.arms[arm])} <span class="interval">{html.escape(figure.arms[arm].note)}</span>'
+    return text + difference_text(figure, arm)
+
+
+def difference_text(figure: ComparedFigure, arm: str) -> str:
+    """Return what stands behind an arm's value: its difference from the first, or nothing where there is none."""
     if arm not in figure.differences:
-        return text
+        return ""
     difference = figure.differences[arm]
-    return f'{text} <span class="interval">Δ {html.escape(difference.value_text)} {difference.interval_text}</span>'
+    return f' <span class="interval">Δ {html.escape(difference.value_text)} {difference.interval_text}</span>'
+
+
+def panel(figure: ComparedFigure, beside: Figure | None) -> pictures.Panel:
+    """Return the panel of a figure: a bar for each arm with its runs, and a mark where what stands beside them lies."""
+    bars = [
+        pictures.Bar(arm, of.value, of.low, of.high, [run.value for run in figure.runs[arm]])
+        for arm, of in figure.arms.items()
+    ]
+    unit = next(iter(figure.arms.values())).unit
+    marks = [beside.value] if beside is not None and np.isfinite(beside.value) else []
+    return pictures.Panel(f"{figure.name} ({unit})" if unit else figure.name, bars, marks)
 
 
 def _plot(compared: Sequence[ComparedFigure], first: Report) -> page.Plot:
-    panels = []
-    for figure in compared:
-        bars = [
-            pictures.Bar(arm, of.value, of.low, of.high, [run.value for run in figure.runs[arm]])
-            for arm, of in figure.arms.items()
-        ]
-        unit = next(iter(figure.arms.values())).unit
-        marks = [figure.ceiling.value] if figure.ceiling is not None and np.isfinite(figure.ceiling.value) else []
-        panels.append(pictures.Panel(f"{figure.name} ({unit})" if unit else figure.name, bars, marks))
+    panels = [panel(figure, figure.ceiling) for figure in compared]
     caption = f"Mean and 95 % interval of each arm, a faint dot for each run; dashed: {first.ceiling_name}."
     return page.Plot("Figures by arm", pictures.intervals(panels).png, caption)
 

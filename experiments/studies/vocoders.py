@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
@@ -34,6 +33,7 @@ from audiodiff.build.data import make_data
 from audiodiff.build.evaluate import read_clips
 from audiodiff.build.model import make_mel
 from audiodiff.build.run import Run, load_run
+from audiodiff.evaluation.apart import in_batches
 from audiodiff.metrics import perceptual
 from audiodiff.metrics.intervals import Figure, mean_figure
 from audiodiff.metrics.signal import mel_cepstral_distortion
@@ -132,7 +132,7 @@ def griffin_lim(clips: np.ndarray, mel: dsp.MelSpec, momentum: float, rounds: in
         told = dsp.log_mel(part, mel)
         return dsp.match_mel(GriffinLim(mel, 32, momentum)(told, None, part.shape[1]), told, mel, rounds)
 
-    return batched(invert, clips)
+    return in_batches(invert, clips, BATCH)
 
 
 def vocoded(
@@ -143,16 +143,9 @@ def vocoded(
         vocoder = run.vocoder(steps=steps, sampler=sampler, match_mel=0)
         call = jax.jit(lambda vocoder, told: vocoder(told, jax.random.key(number), clips.shape[1]))
         SAMPLED.clear()  # only the last is asked for again, with other rounds
-        SAMPLED[at] = batched(lambda part: call(vocoder, dsp.log_mel(part, mel)), clips)
+        SAMPLED[at] = in_batches(lambda part: call(vocoder, dsp.log_mel(part, mel)), clips, BATCH)
     match = jax.jit(lambda part: dsp.match_mel(part[:, 0], dsp.log_mel(part[:, 1], mel), mel, rounds))
-    return batched(match, np.stack([SAMPLED[at], clips], axis=1))
-
-
-def batched(vocode: Callable[[jax.Array], jax.Array], clips: np.ndarray) -> np.ndarray:
-    """Apply a function of clips [batch, time] to all of them, in batches of one shape."""
-    padded = np.concatenate([clips, np.repeat(clips[-1:], -len(clips) % BATCH, axis=0)])
-    parts = [np.asarray(vocode(jnp.asarray(padded[at : at + BATCH]))) for at in range(0, len(padded), BATCH)]
-    return np.concatenate(parts)[: len(clips)]
+    return in_batches(match, np.stack([SAMPLED[at], clips], axis=1), BATCH)
 
 
 def measure(estimate: np.ndarray, target: np.ndarray, rate_hz: int) -> dict[str, np.ndarray]:
