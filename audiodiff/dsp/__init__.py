@@ -18,6 +18,14 @@ from audiodiff.dsp.auditory_scales import (
     threshold_in_quiet_db_spl,
 )
 from audiodiff.dsp.autocorrelation import autocorrelation_pitch, normalised_autocorrelation
+from audiodiff.dsp.band_split import (
+    check_bands,
+    fold_period,
+    join_bands,
+    padded_samples,
+    split_bands,
+    unfold_period,
+)
 from audiodiff.dsp.cepstra import dct, idct, lifter_weights, mfcc
 from audiodiff.dsp.distances import (
     MULTI_RESOLUTION_PRESETS,
@@ -212,4 +220,10 @@ __all__ = [
     "mel_envelope",
     "PhaseRecovery",
     "griffin_lim",
+    "check_bands",
+    "fold_period",
+    "join_bands",
+    "padded_samples",
+    "split_bands",
+    "unfold_period",
 ]
