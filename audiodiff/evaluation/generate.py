@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from audiodiff import prng
 from audiodiff.diffusion.editing import Inpaint
 from audiodiff.diffusion.guidance import Classifier, ClassifierFree
 from audiodiff.diffusion.noise import initial_noise
@@ -57,7 +58,7 @@ class Guide:
         return Classifier(denoise, self, heard, self.scale, of_estimate=True)
 
 
-@functools.partial(jax.jit, static_argnames=("sampler", "length_samples", "guided"))
+@functools.partial(jax.jit, static_argnames=("sampler", "length_samples", "guided", "decoded"))
 def generate(
     objective: DiffusionObjective,
     params: PyTree,
@@ -69,6 +70,7 @@ def generate(
     sampler: Callable[..., Any],
     length_samples: int,
     guided: bool,
+    decoded: bool = True,
     known: tuple[Array, Array] | None = None,
     guide: Guide | None = None,
 ) -> Array:
@@ -79,17 +81,16 @@ def generate(
     is left out, and half the work with it. A clip depends on its own key and conditions, the weights and the grid, not
     on what else is in the batch. ``known`` is (audio, keep), keep bool [batch, time]: there x_0 is that of the audio,
     and the rest is made to go with it (:class:`Inpaint`). A ``guide`` hears each estimate of x_0 decoded, known audio
-    included, and what it says passes back through decoder and network (:class:`Classifier`). Weights, keys, conditions,
+    included, and what it says passes back through decoder and network (:class:`Classifier`). Without ``decoded`` it is
+    the array x of the representation that is returned. Weights, keys, conditions,
     guidance, known audio, guide and the values of the grid are arguments, so that changing them compiles nothing;
     another sampler, number of steps, batch or length does.
     """
-    network = objective.network
-    encoded = network.encode(params["network"], conditions)
+    told = objective.hide(conditions, jax.vmap(lambda key: prng.stream(key, "condition noise"))(keys))
+    encoded = objective.network.encode(params["network"], told)
     denoise: Any = objective.denoiser(params)
     if guided:
-        absent = {name: jnp.zeros(keys.shape, bool) for name in conditions}
-        null = network.encode(params["network"], conditions, absent)
-        denoise = ClassifierFree(denoise, null, **guidance)
+        denoise = ClassifierFree(denoise, objective.null(params, told), **guidance)
     shape = objective.representation.shape(len(keys), length_samples)
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
@@ -105,5 +106,8 @@ def generate(
     if guide is not None:
         denoise = guide.lead(denoise, decode)
         denoise = denoise if known is None else inpaint(denoise)  # what is known is heard, and never moved
-    audio = decode(sampler(denoise, x, grid, encoded, path))
+    x0 = sampler(denoise, x, grid, encoded, path)
+    if not decoded:
+        return objective.prior.colour(x0, conditions)
+    audio = decode(x0)
     return audio if objective.finish is None else objective.finish(audio, conditions)

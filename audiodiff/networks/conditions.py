@@ -1,4 +1,4 @@
-"""Encode raw conditions (labels, numbers, vectors, frames, tokens) as the few arrays a network takes.
+"""Encode raw conditions (labels, numbers, vectors, frames, signals, tokens) as the few arrays a network takes.
 
 Each condition is described by a ConditionSpec and has a learned null, which stands for it wherever it is absent.
 Encoding runs once per sample; the network is called with the result once per step.
@@ -6,7 +6,7 @@ Encoding runs once per sample; the network is called with the result once per st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,13 +19,15 @@ from audiodiff.networks.embeddings import level_features, position_features
 from audiodiff.networks.layers import Dense
 from audiodiff.types import Array, Conditions
 
-Kind = Literal["label", "number", "vector", "frames", "tokens"]
+Kind = Literal["label", "number", "vector", "frames", "signal", "tokens"]
+Route = Literal["concat", "attention"]
 
 AXES: Mapping[str, tuple[str, ...]] = {
     "label": ("batch",),
     "number": ("batch",),
     "vector": ("batch", "size"),
     "frames": ("batch", "frame", "size"),
+    "signal": ("batch", "position", "size"),
     "tokens": ("batch", "token"),
 }
 """The axes of a raw condition, by kind."""
@@ -41,11 +43,15 @@ class ConditionSpec:
         number  float [batch]                          -> "global"
         vector  float [batch, size]                    -> "global"
         frames  float [batch, frame, size]             -> "frames"
+        signal  float [batch, position, size]          -> "signal" by the route "concat", "tokens" by "attention"
         tokens  int [batch, token] in 0 .. size-1,
                 negative where the sequence has ended  -> "tokens"
 
-    ``size`` is the vocabulary or the number of channels. Numbers, vectors and frames are standardised by ``mean``
-    and ``std`` first. ``features`` is the width that frames are projected to; None passes them on as they are.
+    ``size`` is the vocabulary or the number of channels. All but labels and tokens are standardised by ``mean`` and
+    ``std`` first. ``features`` is the width that frames are projected to; None passes them on as they are.
+    A signal is what a coarser model has made: ``raised`` brings it to the positions of x, [batch, position, size] ->
+    [batch, time, size] (None: it has them already), where it is concatenated to x; ``patch`` of its own positions make
+    a token that is attended to. It takes one of the ``routes`` or both.
     """
 
     name: str
@@ -54,6 +60,9 @@ class ConditionSpec:
     features: int | None = None
     mean: float = 0.0
     std: float = 1.0
+    routes: tuple[Route, ...] = ("concat",)
+    patch: int = 1
+    raised: Callable[[Array], Array] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in AXES:
@@ -62,6 +71,10 @@ class ConditionSpec:
             raise ValueError(f"Condition {self.name!r} has size {self.size} and std {self.std}: both must be positive.")
         if self.features is not None and self.kind != "frames":
             raise ValueError(f"Condition {self.name!r} is a {self.kind}: only frames choose their own features.")
+        if not self.routes or set(self.routes) - {"concat", "attention"} or len(set(self.routes)) < len(self.routes):
+            raise ValueError(f"Condition {self.name!r} takes the routes {self.routes}: give concat, attention or both.")
+        if self.patch < 1:
+            raise ValueError(f"Condition {self.name!r} has tokens of {self.patch} positions: give at least 1.")
 
 
 def check_conditions(
@@ -119,11 +132,13 @@ def resample_frames(frames: Array, length: int) -> Array:
 
 
 class ConditionEncoder(nn.Module):
-    """Encode raw conditions: "global" [batch, features], "frames" [batch, frame, C], "tokens" [batch, token, features].
+    """Encode raw conditions as four arrays, each absent where no condition of its kind is described::
 
-    Global conditions are embedded and summed, frames brought to the longest one's length and concatenated in their
-    channels, tokens embedded with their positions and concatenated in time. A key is absent when no condition of its
-    kind is described.
+        global  [batch, features]         embedded and summed
+        frames  [batch, frame, C]         brought to the longest one's length, concatenated in their channels
+        signal  [batch, time, C]          at the positions of x, concatenated in their channels
+        tokens  [batch, token, features]  embedded with their positions, concatenated in time
+
     Where ``present[name]`` (bool [batch], all True when not given) is False the condition's learned null takes the
     place of the whole embedding, so nothing of the raw value is left.
     """
@@ -137,39 +152,57 @@ class ConditionEncoder(nn.Module):
         check_conditions(self.specs, raw, present)
         encoded: dict[str, list[Array]] = {}
         for spec in self.specs:
-            y = self.embed(spec, raw[spec.name])
-            null = self.param(f"{spec.name}_null", normal(0.5), (y.shape[-1],), jnp.float32)
-            if present is not None and spec.name in present:
-                keep = jnp.asarray(present[spec.name], bool).reshape(-1, *(1,) * (y.ndim - 1))
-                y = jnp.where(keep, y, null.astype(y.dtype))
-            encoded.setdefault(spec.kind if spec.kind in ("frames", "tokens") else "global", []).append(y)
+            for key, name, y in self.embed(spec, raw[spec.name]):
+                null = self.param(f"{name}_null", normal(0.5), (y.shape[-1],), jnp.float32)
+                if present is not None and spec.name in present:
+                    keep = jnp.asarray(present[spec.name], bool).reshape(-1, *(1,) * (y.ndim - 1))
+                    y = jnp.where(keep, y, null.astype(y.dtype))
+                encoded.setdefault(key, []).append(y)
         if "frames" in encoded:
             longest = max(y.shape[1] for y in encoded["frames"])
             encoded["frames"] = [resample_frames(y, longest) for y in encoded["frames"]]
         join = {
             "global": lambda parts: sum(parts[1:], parts[0]),
             "frames": lambda parts: jnp.concatenate(parts, axis=-1),
+            "signal": lambda parts: jnp.concatenate(parts, axis=-1),
             "tokens": lambda parts: jnp.concatenate(parts, axis=1),
         }
         return {key: join[key](parts) for key, parts in encoded.items()}
 
-    def embed(self, spec: ConditionSpec, value: Array) -> Array:
-        """Embed one condition: a row of a table, or a small network of the standardised value."""
+    def embed(self, spec: ConditionSpec, value: Array) -> list[tuple[str, str, Array]]:
+        """Embed one condition as (where it goes, what its parameters are called, array), once for each route."""
         if spec.kind == "label":
-            return self.table(spec, spec.size)[jnp.asarray(value, jnp.int32)]
+            return [("global", spec.name, self.table(spec, spec.size)[jnp.asarray(value, jnp.int32)])]
         if spec.kind == "tokens":
             # One row more than the vocabulary: where the sequence has ended.
             index = jnp.asarray(value, jnp.int32)
             rows = self.table(spec, spec.size + 1)[jnp.where(index < 0, spec.size, index)]
-            return rows + position_features(rows.shape[1], self.features).astype(rows.dtype)
+            return [("tokens", spec.name, rows + position_features(rows.shape[1], self.features).astype(rows.dtype))]
         standard = (jnp.asarray(value, jnp.float32) - spec.mean) / spec.std
+        if spec.kind == "signal":
+            ways = {"concat": self.beside, "attention": self.attended}
+            return [ways[route](spec, standard) for route in spec.routes]
         if spec.kind == "frames":
             if spec.features is None:
-                return standard.astype(self.dtype)
-            return Dense(spec.features, dtype=self.dtype, name=f"{spec.name}_frames")(standard)
+                return [("frames", spec.name, standard.astype(self.dtype))]
+            projected = Dense(spec.features, dtype=self.dtype, name=f"{spec.name}_frames")(standard)
+            return [("frames", spec.name, projected)]
         vector = level_features(standard) if spec.kind == "number" else standard
         hidden = jax.nn.silu(Dense(self.features, dtype=self.dtype, name=f"{spec.name}_hidden")(vector))
-        return Dense(self.features, dtype=self.dtype, name=f"{spec.name}_output")(hidden)
+        return [("global", spec.name, Dense(self.features, dtype=self.dtype, name=f"{spec.name}_output")(hidden))]
+
+    def beside(self, spec: ConditionSpec, signal: Array) -> tuple[str, str, Array]:
+        """Bring a signal [batch, position, size] to where it stands beside x."""
+        raised = signal if spec.raised is None else spec.raised(signal)
+        return "signal", spec.name, raised.astype(self.dtype)
+
+    def attended(self, spec: ConditionSpec, signal: Array) -> tuple[str, str, Array]:
+        """Make a token of every patch of a signal [batch, position, size], with its place."""
+        padded = jnp.pad(signal, ((0, 0), (0, -signal.shape[1] % spec.patch), (0, 0)))
+        patches = padded.reshape(len(signal), -1, spec.patch * spec.size)
+        name = f"{spec.name}_tokens"
+        tokens = Dense(self.features, dtype=self.dtype, name=name)(patches)
+        return "tokens", name, tokens + position_features(tokens.shape[1], self.features).astype(tokens.dtype)
 
     def table(self, spec: ConditionSpec, rows: int) -> Array:
         """Return the condition's learned table [rows, features]."""

@@ -95,7 +95,8 @@ class DilatedStack(nn.Module):
 
     Layer l has dilation 2^(l mod cycle); the skips are summed and divided by sqrt(layers). Global conditions are
     added to the noise embedding. Frames reach every layer through 1x1 projections: with ``upsample``, whose product is
-    the hop, through DiffWave's learned upsampling, else by linear interpolation. Set
+    the hop, through DiffWave's learned upsampling, else by linear interpolation. A signal [batch, time, channel], a
+    coarser model's, is concatenated to x in its channels. Set
     ``encode_noise=step_features`` to pass DiffWave's step number as the noise condition.
 
     The layers are unrolled and not scanned: each has its own dilation, and a scan over cycles compiles no sooner.
@@ -103,7 +104,8 @@ class DilatedStack(nn.Module):
     (:func:`rematerialise`). Any length is legal.
 
     Raises:
-      ValueError: for sizes that cannot be, or a condition of tokens, which this network has no attention to read.
+      ValueError: for sizes that cannot be, a signal of another length than x, or a condition of tokens or a signal by
+        the route "attention", as this network has none.
     """
 
     residual_layers: int = 30
@@ -134,6 +136,11 @@ class DilatedStack(nn.Module):
                 raise ValueError(
                     f"Condition {spec.name!r} is tokens, which a DilatedStack cannot attend to: use a UNet1d."
                 )
+            if spec.kind == "signal" and "attention" in spec.routes:
+                raise ValueError(
+                    f"Condition {spec.name!r} is a signal to attend to, which a DilatedStack cannot: concatenate "
+                    "it, or use a UNet1d."
+                )
         channels = self.residual_channels
         self.condition_encoder = ConditionEncoder(self.conditions, self.embedding_features, self.dtype)
         self.noise_embedding = NoiseEmbedding(self.embedding_features, self.encode_noise, self.dtype)
@@ -161,6 +168,12 @@ class DilatedStack(nn.Module):
         vector = self.noise_embedding(noise_condition)
         if "global" in conditions:
             vector = vector + conditions["global"].astype(vector.dtype)
+        if (signal := conditions.get("signal")) is not None:
+            if signal.shape[1] != x.shape[1]:
+                raise ValueError(
+                    f"the signal has {signal.shape[1]} positions and x {x.shape[1]}: bring it to those of x"
+                )
+            x = jnp.concatenate([x, signal.astype(x.dtype)], axis=-1)
         h = jax.nn.relu(self.input(x))
         skips = jnp.zeros_like(h)
         for layer in self.layer:

@@ -41,9 +41,12 @@ def step_features(step: Array) -> Array:
     return sinusoids(step, 10.0 ** (4.0 * np.arange(64) / 63.0))
 
 
-def position_features(length: int, size: int) -> Array:
-    """Return the sinusoidal positions [length, size] of Vaswani et al. 2017: frequencies 10000^(-2 i / size)."""
-    features = sinusoids(jnp.arange(length), 10_000.0 ** (-np.arange(0, size, 2) / size))
+def position_features(length: int, size: int, step: float = 1.0) -> Array:
+    """Return the sinusoidal positions [length, size] of Vaswani et al. 2017: frequencies 10000^(-2 i / size).
+
+    Positions lie ``step`` apart; other steps than 1 tell where they lie on another sequence's scale.
+    """
+    features = sinusoids(jnp.arange(length) * step, 10_000.0 ** (-np.arange(0, size, 2) / size))
     return features[:, :size]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jax.nn.initializers import lecun_normal
 
 from audiodiff.networks.attention import Attention, Kind
 from audiodiff.networks.conditions import ConditionEncoder, ConditionSpec, resample_frames
-from audiodiff.networks.embeddings import NoiseEmbedding
+from audiodiff.networks.embeddings import NoiseEmbedding, position_features
 from audiodiff.networks.layers import Conv1d, Dense, FiLM, RMSNorm, rematerialise, zero_init
 from audiodiff.types import Array, Conditions
 
@@ -89,6 +89,13 @@ def gabor_analysis(hop: int, channels: int) -> Callable[..., Array]:
         return jnp.asarray(_gabor_kernel(hop, taps, channels, features), dtype)
 
     return init
+
+
+class Spectrum(NamedTuple):
+    """Hold coefficients [batch, patch, atoms] of :func:`gabor_analysis`, shared out among so many channels."""
+
+    atoms: Array
+    channels: int
 
 
 def _cosine_and_sine(spectrum: Array, channels: int) -> tuple[Array, Array]:
@@ -162,7 +169,9 @@ class UNet1d(nn.Module):
 
     Conditions: "global" is added to the noise embedding, which modulates every block (FiLM); "frames" are brought to
     the stem's rate and added to its output by a dense layer, which is what concatenating them to its input comes to;
-    "tokens" are cross-attended wherever a level attends.
+    "signal" [batch, time, channel], a coarser model's, goes through a stem of its own, added likewise, and where it has
+    the channels of x a spectral head scales and turns its atoms too; "tokens" are cross-attended wherever a level
+    attends, and where they were made of a signal, positions know their place on it.
 
     Raises:
       ValueError: for levels that disagree or cannot be, tokens that no level attends to, or a length that ``strict``
@@ -216,7 +225,7 @@ class UNet1d(nn.Module):
                 raise ValueError(
                     f"{heads} attention heads cannot share {features} channels: use a multiple of {2 * heads}"
                 )
-        tokens = [spec.name for spec in self.conditions if spec.kind == "tokens"]
+        tokens = [spec.name for spec in self.conditions if spec.kind == "tokens" or self._attends(spec)]
         if tokens and not any(self.attention_heads):
             raise ValueError(f"no level attends to the tokens of condition {tokens[0]!r}: give a level attention_heads")
 
@@ -231,6 +240,11 @@ class UNet1d(nn.Module):
         if self.stem != "spectral":
             return {}
         return {self.long_level: (self.long_atoms, self.long_blocks), 0: (self.atoms, self.atom_blocks)}
+
+    @staticmethod
+    def _attends(spec: ConditionSpec) -> bool:
+        """Return whether a condition is a signal that is attended to."""
+        return spec.kind == "signal" and "attention" in spec.routes
 
     def setup(self) -> None:
         self.condition_encoder = ConditionEncoder(self.conditions, self.embedding, dtype=self.dtype)
@@ -255,7 +269,7 @@ class UNet1d(nn.Module):
             if level:
                 h = self._conv(features, f"down{level}")(to_blocks(h, self.factors[level]))
                 if level in spectra:
-                    h = h + self._features(spectra[level], audio_channels, level)
+                    h = h + self._features(spectra[level], level)
                 skips.append(h)
             for index in range(self.blocks[level]):
                 h = self._block(h, vector, tokens, level, index, "encoder")
@@ -266,7 +280,7 @@ class UNet1d(nn.Module):
                 h = self._block(jnp.concatenate([h, skips.pop()], -1), vector, tokens, level, index, "decoder")
             if level in spectra:
                 normed = jax.nn.silu(RMSNorm(dtype=self.dtype, name=_at("norm", level))(h))
-                masked.append(self._masked(normed, spectra[level], audio_channels, level))
+                masked.append(self._masked(normed, spectra[level], level))
             if level:
                 factor, features = self.factors[level], self.channels[level - 1]
                 h = from_blocks(self._conv(factor * features, f"up{level}")(h), factor)
@@ -281,32 +295,30 @@ class UNet1d(nn.Module):
             vector = vector + Dense(self.embedding, dtype=self.dtype, name="mix")(jax.nn.silu(vector))
         return jax.nn.silu(vector)
 
-    def _stem(self, x: Array, conditions: Conditions) -> tuple[Array, dict[int, Array]]:
+    def _stem(self, x: Array, conditions: Conditions) -> tuple[Array, dict[int, list[Spectrum]]]:
         """Pad x [batch, time, channel] and cut it into overlapping patches [batch, patch, channels[0]].
 
-        With them come, where the stem is spectral, the spectra [batch, patch, atoms] by the level that they belong to.
+        With them come, where the stem is spectral, the spectra by the level that they belong to: that of x, and that of
+        the signal beside it.
         """
-        (time, audio_channels), hop = x.shape[1:], self.factors[0]
+        time, hop = x.shape[1], self.factors[0]
         lower, missing = time - time % self.multiple, -time % self.multiple
         if self.strict and missing:
             legal = f"{lower} or {time + missing}" if lower else f"{time + missing}"
             raise ValueError(f"{time} samples are not a multiple of {self.multiple}: use {legal}")
-        x = jnp.pad(x, ((0, 0), (0, missing), (0, 0))).astype(self.dtype)
-        spectra: dict[int, Array] = {}
+        heard = {"": x}
+        if (signal := conditions.get("signal")) is not None:
+            if signal.shape[1] != time:
+                raise ValueError(f"the signal has {signal.shape[1]} positions and x {time}: bring it to those of x")
+            heard["signal_"] = signal
+        heard = {name: jnp.pad(a, ((0, 0), (0, missing), (0, 0))).astype(self.dtype) for name, a in heard.items()}
+        spectra: dict[int, list[Spectrum]] = {}
         if self.stem == "spectral":
-            for level, (atoms, _) in self.spectra.items():
-                if atoms % (2 * audio_channels):
-                    raise ValueError(
-                        f"{audio_channels} audio channels cannot share {atoms} atoms as cosines and sines: "
-                        f"use a multiple of {2 * audio_channels}"
-                    )
-                analysis = gabor_analysis(self._hop(level), audio_channels)
-                analyse = self._atoms(atoms, level, "analysis", kernel_init=analysis)
-                spectra[level] = analyse(to_blocks(x, self._hop(level)))
-            h = self._features(spectra[0], audio_channels, 0)
+            spectra = {level: [self._spectrum(a, level, name) for name, a in heard.items()] for level in self.spectra}
+            h = self._features(spectra[0], 0)
         else:
-            analysis = gabor_analysis(hop, audio_channels) if self.stem == "gabor" else lecun_normal()
-            h = self._conv(self.channels[0], "stem", kernel_init=analysis)(to_blocks(x, hop))
+            first, *others = (self._patches(a, name) for name, a in heard.items())
+            h = sum(others, first)
         if "frames" in conditions:
             # Frames cover the sound, not its padding.
             frames = resample_frames(conditions["frames"], -(-time // hop)).astype(h.dtype)
@@ -314,13 +326,31 @@ class UNet1d(nn.Module):
             h = h + Dense(self.channels[0], dtype=self.dtype, name="frames")(frames)
         return h, spectra
 
-    def _features(self, spectrum: Array, audio_channels: int, level: int) -> Array:
-        """Turn a spectrum [batch, patch, atoms] and its log-energy into features [batch, patch, channels[level]]."""
-        # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
-        cosine, sine = _cosine_and_sine(spectrum, audio_channels)
-        energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-8) / 4
-        features = jnp.concatenate([spectrum, energy.reshape(*spectrum.shape[:2], -1)], -1)
-        return Dense(self.channels[level], dtype=self.dtype, name=_at("stem", level))(features)
+    def _patches(self, x: Array, name: str) -> Array:
+        """Cut padded x [batch, time, channel] into features [batch, patch, channels[0]]."""
+        analysis = gabor_analysis(self.factors[0], x.shape[-1]) if self.stem == "gabor" else lecun_normal()
+        return self._conv(self.channels[0], f"{name}stem", kernel_init=analysis)(to_blocks(x, self.factors[0]))
+
+    def _spectrum(self, x: Array, level: int, name: str) -> Spectrum:
+        """Analyse padded x [batch, time, channel] over the blocks of a level."""
+        (atoms, _), channels = self.spectra[level], x.shape[-1]
+        if atoms % (2 * channels):
+            raise ValueError(
+                f"{channels} channels cannot share {atoms} atoms as cosines and sines: use a multiple of {2 * channels}"
+            )
+        analysis = gabor_analysis(self._hop(level), channels)
+        analyse = self._atoms(atoms, level, f"{name}analysis", kernel_init=analysis)
+        return Spectrum(analyse(to_blocks(x, self._hop(level))), channels)
+
+    def _features(self, spectra: list[Spectrum], level: int) -> Array:
+        """Turn spectra of a level and their log-energies into features [batch, patch, channels[level]]."""
+        parts = []
+        for spectrum, channels in spectra:
+            # The energy of a cosine and its sine does not turn with the phase, and so tells at once where sound is.
+            cosine, sine = _cosine_and_sine(spectrum, channels)
+            energy = jnp.log(jnp.square(cosine) + jnp.square(sine) + 1e-8) / 4
+            parts += [spectrum, energy.reshape(*spectrum.shape[:2], -1)]
+        return Dense(self.channels[level], dtype=self.dtype, name=_at("stem", level))(jnp.concatenate(parts, -1))
 
     def _head(self, h: Array, audio_channels: int) -> Array:
         """Turn patches [batch, patch, channels[0]] into overlapping sound [batch, time, channel]; zero at first."""
@@ -333,20 +363,23 @@ class UNet1d(nn.Module):
         synthesis = gabor_synthesis(hop, audio_channels)
         return from_blocks(self._conv(hop * audio_channels, "head", kernel_init=synthesis, use_bias=False)(h), hop)
 
-    def _masked(self, h: Array, spectrum: Array, audio_channels: int, level: int) -> Array:
-        """Scale and turn each atom of the input's spectrum, add coefficients of one's own, and synthesise."""
+    def _masked(self, h: Array, spectra: list[Spectrum], level: int) -> Array:
+        """Scale and turn each atom of what is heard in the channels of x, add coefficients of one's own, synthesise."""
         options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": zero_init}
-        hop, atoms = self._hop(level), spectrum.shape[-1]
-        cosine, sine = _cosine_and_sine(spectrum, audio_channels)
-        gain, turn = _cosine_and_sine(Dense(atoms, name=_at("mask", level), **options)(h), audio_channels)
-        masked = jnp.stack([gain * cosine - turn * sine, gain * sine + turn * cosine], axis=3).reshape(spectrum.shape)
+        audio_channels, hop, atoms = spectra[0].channels, self._hop(level), spectra[0].atoms.shape[-1]
+        coefficients = Dense(atoms, name=_at("coefficients", level), **options)(h)
+        for name, (spectrum, channels) in zip(("mask", "signal_mask"), spectra, strict=False):
+            if channels == audio_channels:
+                cosine, sine = _cosine_and_sine(spectrum, channels)
+                gain, turn = _cosine_and_sine(Dense(atoms, name=_at(name, level), **options)(h), channels)
+                turned = jnp.stack([gain * cosine - turn * sine, gain * sine + turn * cosine], axis=3)
+                coefficients = coefficients + turned.reshape(spectrum.shape)
         adjoint = gabor_synthesis(hop, audio_channels)
 
         def synthesis(key: Array, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Array:
             # Over its redundancy the adjoint of the frame is nearly its inverse, and a mask of ones the identity.
             return adjoint(key, shape, dtype) * (hop * audio_channels / atoms)
 
-        coefficients = masked + Dense(atoms, name=_at("coefficients", level), **options)(h)
         head = self._atoms(hop * audio_channels, level, "head", kernel_init=synthesis)
         return from_blocks(head(coefficients), hop)
 
@@ -372,6 +405,9 @@ class UNet1d(nn.Module):
 
         def attend(role: str, context: Array | None, **options: Any) -> Array:
             normed = RMSNorm(dtype=self.dtype, name=f"{name}_{role}_norm")(x)
+            if context is not None and any(map(self._attends, self.conditions)):
+                places = position_features(x.shape[1], features, context.shape[1] / x.shape[1])
+                normed = normed + Dense(features, use_bias=False, dtype=self.dtype, name=f"{name}_place")(places)
             options |= {"dtype": self.dtype, "output_init": zero_init, "name": f"{name}_{role}"}
             return self._apply(Attention(heads, features // heads, **options), normed, context)
 

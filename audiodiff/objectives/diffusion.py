@@ -21,6 +21,7 @@ from audiodiff.diffusion.priors import Prior, Standard
 from audiodiff.diffusion.processes import Curve, Edm, corrupt, expand
 from audiodiff.diffusion.weightings import Edm as EdmWeighting
 from audiodiff.diffusion.weightings import Weighting, uncertainty_loss
+from audiodiff.hierarchy.told import ConditionNoise
 from audiodiff.networks.functional import Functional
 from audiodiff.networks.uncertainty import init_log_variance, log_variance
 from audiodiff.representations.waveform import Waveform
@@ -70,6 +71,8 @@ class AudioLoss:
         "network",
         "conditions",
         "derived",
+        "noise",
+        "kept",
         "finish",
         "strata",
         "parameterisation",
@@ -88,9 +91,11 @@ class DiffusionObjective:
     ``levels`` maps uniform numbers to levels; they are stratified over ``strata``, the global batch. Each of
     ``conditions`` is replaced by its learned null with ``drop_probability``, all of them at once where
     ``drop_together`` (what guidance with one null needs) or each by itself. Those in ``derived``, (name, function of
-    the audio), are made of the clip itself, as a vocoder's mel is; the others come with the batch. x_0 is the
-    representation of the audio, whitened by the ``prior``. ``finish``, of audio and raw conditions, is what sampled
-    audio still undergoes; training knows nothing of it.
+    the audio), are made of the clip itself, as a vocoder's mel is or what a coarser stage makes; the others come with
+    the batch. Those in ``kept`` are never dropped, so that guidance is not towards them. Each of ``noise`` hides a
+    condition under noise and is a condition itself, which tells how much: in training it is drawn.
+    x_0 is the representation of the audio, whitened by the ``prior``. ``finish``, of audio and raw conditions, is what
+    sampled audio still undergoes; training knows nothing of it.
     ``learned_uncertainty`` divides the loss by its own expectation at the level, learnt (EDM2): loss / e^u + u.
     Padding is data, silence that is learnt, unless ``mask_padding``: then the mean is over the samples, or frames, that
     a clip of batch["length"] samples has by itself. ``audio_loss`` is added as it says.
@@ -108,6 +113,8 @@ class DiffusionObjective:
     representation: Representation = field(default_factory=Waveform)
     conditions: tuple[str, ...] = ()
     derived: tuple[tuple[str, Callable[[Array], Array]], ...] = ()
+    noise: tuple[ConditionNoise, ...] = ()
+    kept: tuple[str, ...] = ()
     prior: Prior = field(default_factory=Standard)
     audio_loss: AudioLoss | None = None
     finish: Callable[[Array, Conditions], Array] | None = None
@@ -130,9 +137,25 @@ class DiffusionObjective:
         return params
 
     def raw_conditions(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the conditions of a batch: what it carries, and what is derived from its audio."""
+        """Return the conditions of a batch: what it carries, and what is derived from its audio, without any noise."""
         derived = dict(self.derived)
-        return {name: derived[name](batch["audio"]) if name in derived else batch[name] for name in self.conditions}
+        silent = {noise.strength: jnp.zeros(len(batch["audio"])) for noise in self.noise}
+        made = {name: function(batch["audio"]) for name, function in derived.items()} | silent
+        return {name: made[name] if name in made else batch[name] for name in self.conditions}
+
+    def hide(self, raw: Conditions, keys: Array) -> dict[str, Array]:
+        """Return raw conditions under the noise that they tell of, drawn from keys [batch]."""
+        hidden = dict(raw)
+        for noise in self.noise:
+            own = jax.vmap(lambda key, name=noise.name: prng.stream(key, name))(keys)
+            hidden[noise.name] = noise(own, raw[noise.name], raw[noise.strength])
+        return hidden
+
+    def null(self, params: PyTree, raw: Conditions) -> dict[str, Array]:
+        """Return what raw conditions are encoded to with none present, but for those that are kept."""
+        batch = len(next(iter(raw.values())))
+        present = {name: jnp.full(batch, name in self.kept) for name in raw}
+        return self.network.encode(params["network"], raw, present)
 
     def encode(self, audio: Array, raw: Conditions) -> Array:
         """Return x_0 of audio: its representation, whitened by the prior under raw conditions."""
@@ -148,7 +171,16 @@ class DiffusionObjective:
 
     def __call__(self, params: PyTree, context: Context, batch: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
         """Return the loss [batch] and its measurements, each [batch] with NaN where one is not defined."""
-        raw = self.raw_conditions(batch)
+        loss, measured, _ = self.with_estimate(params, context, batch, self.raw_conditions(batch))
+        return loss, measured
+
+    def with_estimate(
+        self, params: PyTree, context: Context, batch: Mapping[str, Array], raw: Conditions
+    ) -> tuple[Array, dict[str, Array], Array]:
+        """Return the loss, its measurements, and the estimate of x_0 [batch, ...] whose error they tell.
+
+        ``raw`` are the conditions: those of :meth:`raw_conditions`, or some of another's making.
+        """
         x0 = self.encode(batch["audio"], raw)
         draw = batch["draw"]
 
@@ -157,7 +189,9 @@ class DiffusionObjective:
 
         level = self.levels(stratified_uniform(prng.stream(context.key, "level"), draw, self.strata))
         x_t, _ = corrupt(keys("noise"), x0, level)
-        encoded = self.network.encode(params["network"], raw, self._present(keys("drop")))
+        strengths = {noise.strength: noise.draw(keys(noise.strength)) for noise in self.noise}
+        told = self.hide({**raw, **strengths}, keys("condition noise"))
+        encoded = self.network.encode(params["network"], told, self._present(keys("drop")))
         estimate = self.denoiser(params)(x_t, level, encoded)
         error = estimate - x0
 
@@ -176,7 +210,7 @@ class DiffusionObjective:
             heard = self.decode(estimate, raw, audio.shape[1], prng.stream(context.key, "decode"))
             measured["audio"] = self.audio_loss(heard, audio, level.sigma / (level.alpha * self.sigma_data))
             loss = loss + measured["audio"]
-        return loss, measured
+        return loss, measured, estimate
 
     def fixed(self, ratios: tuple[float, ...]) -> DiffusionObjective:
         """Return the same objective at fixed ratios sigma / (alpha sigma_data), with every condition present.
@@ -194,7 +228,7 @@ class DiffusionObjective:
             drawn = keys if self.drop_together else jax.vmap(lambda key: prng.stream(key, name))(keys)
             return jax.vmap(jax.random.uniform)(drawn) >= self.drop_probability
 
-        return {name: keep(name) for name in self.conditions}
+        return {name: keep(name) for name in self.conditions if name not in self.kept}
 
     def _positions(self, length: Array, longest: int) -> Array:
         """Return how many positions along axis 1 clips of ``length`` [batch] samples have, 1 to ``longest`` samples.

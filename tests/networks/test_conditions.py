@@ -142,10 +142,14 @@ def test_present_of_an_unknown_name_is_refused(encoder):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"kind": "labels"}, "kind 'labels': use one of label, number, vector, frames, tokens"),
+        ({"kind": "labels"}, "kind 'labels': use one of label, number, vector, frames, signal, tokens"),
         ({"kind": "label", "size": 0}, "size 0"),
         ({"kind": "number", "std": 0.0}, "std 0.0"),
         ({"kind": "label", "features": 4}, "only frames choose"),
+        ({"kind": "signal", "routes": ()}, r"takes the routes \(\): give concat, attention or both"),
+        ({"kind": "signal", "routes": ("concat", "frames")}, r"takes the routes \('concat', 'frames'\): give concat"),
+        ({"kind": "signal", "routes": ("concat", "concat")}, r"takes the routes \('concat', 'concat'\): give concat"),
+        ({"kind": "signal", "patch": 0}, "has tokens of 0 positions: give at least 1"),
     ],
 )
 def test_impossible_descriptions_are_refused(settings, message):
@@ -162,3 +166,66 @@ def test_frames_are_interpolated_linearly_between_their_middles(length):
         for channel in range(3):
             expected = np.interp(np.arange(length) + 0.5, middles, frames[batch, :, channel])
             np.testing.assert_allclose(y[batch, :, channel], expected, atol=1e-5)
+
+
+# --- signals
+
+BOTH = ("concat", "attention")
+COARSE = ConditionSpec(
+    "coarse", "signal", 2, mean=0.5, std=2.0, routes=BOTH, patch=3, raised=lambda y: jnp.repeat(y, 4, axis=1)
+)
+SIDE = ConditionSpec("side", "signal", 1)
+
+
+@pytest.fixture(scope="module")
+def signals():
+    """Return an encoder of two signals, one by both routes and one that has the positions of x, and what it is told."""
+    module = ConditionEncoder((COARSE, SIDE, ConditionSpec("text", "tokens", 5)), 16)
+    raw = {
+        "coarse": RNG.normal(size=(3, 8, 2)).astype(np.float32),
+        "side": RNG.normal(size=(3, 32, 1)).astype(np.float32),
+        "text": RNG.integers(0, 5, (3, 4)),
+    }
+    params = jax.jit(module.init)(jax.random.key(0), raw)
+    return jax.jit(partial(module.apply, params)), raw, params
+
+
+def test_a_signal_stands_raised_and_standardised_beside_x_and_its_patches_are_tokens(signals):
+    encoder, raw, params = signals
+    encoded = encoder(raw)
+    assert {key: value.shape for key, value in encoded.items()} == {"signal": (3, 32, 3), "tokens": (3, 3 + 4, 16)}
+    np.testing.assert_allclose(encoded["signal"][..., :2], np.repeat((raw["coarse"] - 0.5) / 2, 4, axis=1), atol=1e-6)
+    np.testing.assert_allclose(encoded["signal"][..., 2:], raw["side"], atol=1e-6)
+    assert set(params["params"]) == {
+        *("coarse_null", "coarse_tokens", "coarse_tokens_null", "side_null", "text_null", "text_table")
+    }
+
+
+@pytest.mark.parametrize("position, token", [(0, 0), (2, 0), (3, 1), (7, 2)])
+def test_a_position_is_heard_in_the_token_of_its_patch_and_its_place_alone(signals, position, token):
+    encoder, raw, _ = signals
+    other = {**raw, "coarse": raw["coarse"].copy()}
+    other["coarse"][:, position] += 1
+    before, after = encoder(raw), encoder(other)
+    moved = {key: np.abs(np.asarray(after[key]) - before[key]).max(axis=(0, 2)) > 1e-4 for key in before}
+    assert np.flatnonzero(moved["tokens"]).tolist() == [token]
+    assert np.flatnonzero(moved["signal"]).tolist() == list(range(4 * position, 4 * position + 4))
+
+
+def test_an_absent_signal_leaves_nothing_of_its_value_by_either_route(signals):
+    encoder, raw, params = signals
+    present, other = {"coarse": np.array([True, True, False])}, {**raw, "coarse": raw["coarse"] + 1}
+    before, after = encoder(raw, present), encoder(other, present)
+    assert changed(before, after) == {"signal": [True, True, False], "tokens": [True, True, False]}
+    nulls = params["params"]
+    np.testing.assert_allclose(before["signal"][2, :, :2], np.tile(nulls["coarse_null"], (32, 1)))
+    np.testing.assert_allclose(before["tokens"][2, :3], np.tile(nulls["coarse_tokens_null"], (3, 1)))
+    np.testing.assert_array_equal(before["signal"][2, :, 2:], raw["side"][2])
+
+
+def test_a_signal_of_another_size_is_refused(signals):
+    encoder, raw, _ = signals
+    with pytest.raises(
+        ValueError, match=r"'coarse' has shape \(3, 8, 1\): a signal condition is \[batch, position, 2\]"
+    ):
+        encoder({**raw, "coarse": raw["coarse"][..., :1]})

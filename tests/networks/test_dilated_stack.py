@@ -150,6 +150,31 @@ def test_frames_that_do_not_cover_the_signal_are_refused(conditional):
         jax.eval_shape(network.apply, {"params": params}, draw(2, 26, 1), draw(2), conditions)
 
 
+def test_a_signal_is_heard_at_its_own_place():
+    """One layer of three taps: an output hears three positions of the signal, as it does of x."""
+    raw = {"coarse": draw(1, 12, 2)}
+    network = DilatedStack(1, 4, 1, conditions=(ConditionSpec("coarse", "signal", 2),), embedding_features=8)
+    x, noise = draw(1, 12, 1), draw(1)
+    params = randomised(network, x, noise, raw)
+    assert params["input"]["kernel"].shape == (1 + 2, 4)
+    jacobian = jax.jit(
+        jax.jacrev(lambda signal: network.apply({"params": params}, x, noise, {"signal": signal})[0, :, 0])
+    )(raw["coarse"])
+    near = np.abs(np.subtract.outer(np.arange(12), np.arange(12))) <= 1
+    for channel in range(2):
+        np.testing.assert_array_equal(np.asarray(jacobian)[:, 0, :, channel] != 0, near)
+
+
+def test_a_signal_of_another_length_or_to_attend_to_is_refused():
+    network = DilatedStack(1, 4, 1, conditions=(ConditionSpec("coarse", "signal"),))
+    inputs = draw(1, 8, 1), draw(1), {"coarse": draw(1, 7, 1)}
+    with pytest.raises(ValueError, match="the signal has 7 positions and x 8: bring it to those of x"):
+        randomised(network, *inputs)
+    attending = network.clone(conditions=(ConditionSpec("coarse", "signal", routes=("concat", "attention")),))
+    with pytest.raises(ValueError, match="'coarse' is a signal to attend to, which a DilatedStack cannot"):
+        randomised(attending, *inputs)
+
+
 def test_tokens_are_refused():
     network = DilatedStack(1, 4, 1, conditions=(ConditionSpec("text", "tokens", 9),))
     with pytest.raises(ValueError, match="'text' is tokens"):

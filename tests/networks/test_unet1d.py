@@ -439,12 +439,137 @@ def test_a_gabor_stem_too_narrow_for_its_audio_channels_is_refused():
 
 
 def test_atoms_that_audio_channels_cannot_share_are_refused():
-    with pytest.raises(
-        ValueError, match="3 audio channels cannot share 8 atoms as cosines and sines: use a multiple of 6"
-    ):
+    with pytest.raises(ValueError, match="3 channels cannot share 8 atoms as cosines and sines: use a multiple of 6"):
         shapes(SMALL.clone(stem="spectral", atoms=8), channels=3)
 
 
 def test_an_unknown_condition_is_refused_by_name():
     with pytest.raises(ValueError, match="Unknown condition 'singer': this network takes digit, level, mel, text"):
         shapes(CONDITIONED, raw={**RAW, "singer": np.zeros(2)})
+
+
+# --- signals
+
+STEMS = {
+    "random": {"stem": "random"},
+    "gabor": {},
+    "spectral": {"stem": "spectral", "atoms": 8},
+    "long": {"stem": "spectral", "atoms": 8, "long_level": 1, "long_atoms": 8},
+}
+
+
+def told(routes, size=1, **changes):
+    """Return a network that is told a signal of half as many positions as x, and its conditions, raw."""
+    spec = ConditionSpec("coarse", "signal", size, routes=routes, patch=2, raised=lambda y: jnp.repeat(y, 2, axis=1))
+    network = UNet1d((4, 2), (8, 8), (1, 0), (0, 2), embedding=8, conditions=(spec,), **changes)
+    return network, {"coarse": noise(2, 12, size)}
+
+
+BOTH = ("concat", "attention")
+
+
+@pytest.mark.parametrize(
+    "stem, routes, size, channels",
+    [
+        ("random", BOTH, 1, 1),
+        ("gabor", BOTH[:1], 2, 1),
+        ("gabor", BOTH[1:], 1, 1),
+        ("spectral", BOTH[:1], 1, 1),
+        ("spectral", BOTH, 1, 2),
+        ("long", BOTH[:1], 2, 1),
+    ],
+)
+def test_a_signal_reaches_the_output_by_every_route_from_every_position(stem, routes, size, channels):
+    """Whether it has the channels of x or not."""
+    network, raw = told(routes, size, **STEMS[stem])
+    params, x = randomised(network, time=24, channels=channels, raw=raw), noise(2, 24, channels)
+    encoded = quick(lambda params: network.apply(params, raw, method="encode"))(params)
+    weights = noise(2, 24, channels)
+
+    @quick
+    @jax.grad
+    def gradient(encoded):
+        return jnp.sum(weights * network.apply(params, x, jnp.zeros(2), encoded))
+
+    by = gradient(encoded)
+    assert set(by) == {{"concat": "signal", "attention": "tokens"}[route] for route in routes}
+    for route, value in by.items():
+        assert (np.abs(value).max(axis=-1) > 1e-7).all(), route
+
+
+def test_a_signal_in_the_channels_of_x_is_masked_by_a_spectral_head_and_any_other_is_heard_alone():
+    for size, masks in ((1, {"mask", "signal_mask"}), (2, {"mask"})):
+        network, raw = told(("concat",), size, **STEMS["spectral"])
+        names = set(shapes(network, time=24, raw=raw)["params"])
+        assert {name for name in names if name.endswith("mask")} == masks
+        assert {"analysis", "signal_analysis", "head"} <= names
+
+
+@pytest.mark.parametrize("stem", STEMS.values(), ids=list(STEMS))
+def test_a_concatenated_signal_is_heard_as_far_as_x_is(stem):
+    """The gradient of an output sample by the signal is where that by x is, as wide as the receptive field."""
+    spec = ConditionSpec("coarse", "signal", 1)
+    network = UNet1d((2, 2), (6, 6), (0, 1), (0, 0), embedding=4, conditions=(spec,), **stem)
+    field, multiple = network.receptive_field(), network.multiple
+    begin = -(-field // multiple) * multiple
+    x, signal = noise(1, 2 * begin + multiple, 1), noise(1, 2 * begin + multiple, 1)
+    params = randomised(network, time=x.shape[1], raw={"coarse": np.zeros((2, x.shape[1], 1))})
+
+    @quick
+    @functools.partial(jax.jacrev, argnums=(0, 1))
+    def jacobian(x, signal):
+        return network.apply(params, x, jnp.zeros(1), {"signal": signal})[0, begin : begin + multiple, 0]
+
+    by_x, heard = (np.asarray(part)[:, 0, :, 0] != 0 for part in jacobian(x, signal))
+    np.testing.assert_array_equal(heard, by_x)
+    widths = [np.flatnonzero(row)[-1] - np.flatnonzero(row)[0] + 1 for row in heard]
+    assert max(widths) == field
+
+
+def test_an_absent_signal_is_not_heard():
+    network, raw = told(BOTH)
+    params, x = randomised(network, time=24, raw=raw), noise(2, 24, 1)
+
+    @quick
+    def run(coarse, present):
+        encoded = network.apply(params, {"coarse": coarse}, {"coarse": present}, method="encode")
+        return network.apply(params, x, jnp.zeros(2), encoded)
+
+    first, absent = raw["coarse"], np.array([True, False])
+    moved = np.abs(run(first, absent) - run(first + 1, absent)).max(axis=(1, 2))
+    assert moved[0] > 1e-4 and moved[1] == 0
+    assert np.abs(run(first, absent) - run(first, np.ones(2, bool)))[1].max() > 1e-4, "its null is another"
+
+
+def test_a_signal_of_another_length_is_refused():
+    network, raw = told(("concat",))
+    with pytest.raises(ValueError, match="the signal has 24 positions and x 23: bring it to those of x"):
+        shapes(network, time=23, raw=raw)
+
+
+def test_a_signal_to_attend_to_needs_a_level_that_attends():
+    network, _ = told(BOTH)
+    with pytest.raises(ValueError, match="no level attends to the tokens of condition 'coarse'"):
+        network.clone(attention_heads=(0, 0))
+    assert told(("concat",))[0].clone(attention_heads=(0, 0))
+
+
+@pytest.mark.parametrize(
+    "network, names",
+    [
+        (SMALL.clone(stem="random"), {"stem", "head", "norm", "down1", "encoder0_0", "middle1_0", "decoder1_0", "up1"}),
+        (SMALL, {"stem", "coefficients", "head", "norm"}),
+        (
+            SMALL.clone(**STEMS["long"]),
+            {"analysis", "analysis1", "stem", "stem1", "mask", "mask1", "coefficients1", "head1"},
+        ),
+    ],
+    ids=["random", "gabor", "spectral"],
+)
+def test_without_a_signal_parameters_are_named_as_in_every_checkpoint(network, names):
+    found = set(shapes(network)["params"])
+    assert names <= found
+    assert not [name for name in found if "signal" in name or "place" in name]
+    with_tokens = set(shapes(CONDITIONED, raw=RAW)["params"])
+    assert {"decoder1_0_cross", "frames", "mix"} <= with_tokens
+    assert not [name for name in with_tokens if "place" in name], "tokens of a text have no place on x"

@@ -17,6 +17,7 @@ from audiodiff.diffusion.parameterisations import EDM, EPS, X0, V
 from audiodiff.diffusion.processes import RectifiedFlow, VpCosine
 from audiodiff.dsp import MultiResolutionSpec, StftSpec
 from audiodiff.dsp.mdct import MdctSpec
+from audiodiff.hierarchy.told import ConditionNoise
 from audiodiff.objectives.diffusion import NOISE_EDGES, AudioLoss, DiffusionObjective
 from audiodiff.representations import ComplexStft, Mdct
 from audiodiff.types import Context, Level
@@ -250,6 +251,106 @@ def test_a_condition_the_model_does_not_take_is_not_passed_on():
     )
     call(model, sound(2) | {"pitch": np.zeros(2), "digit": np.zeros(2)})
     assert seen == [({"pitch"}, {"pitch"})]
+
+
+def telling(names, **options):
+    """Return an objective that records what its network is told, and puts out nothing."""
+    seen = []
+
+    def encode(raw, present):
+        jax.debug.callback(lambda *given: seen.append(given), dict(raw), dict(present))
+        return {}
+
+    model = objective(lambda x, c_noise, conditions: 0 * x, encode=encode, conditions=names, **options)
+
+    def told(batch, seed=0):
+        seen.clear()
+        call(model, batch, seed)
+        jax.effects_barrier()
+        return tuple({name: np.asarray(value) for name, value in given.items()} for given in seen[-1])
+
+    return model, told
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_kept_is_never_dropped_and_the_others_are_as_before(together):
+    count = 200
+    batch = silence(count) | {"digit": np.ones(count, np.float32), "coarse": np.ones(count, np.float32)}
+    options = {"drop_probability": 0.5, "drop_together": together}
+    _, told = telling(("digit", "coarse"), kept=("coarse",), **options)
+    _, without = telling(("digit",), **options)
+    present = told(batch)[1]
+    assert set(present) == {"digit"}
+    assert 0 < present["digit"].sum() < count
+    np.testing.assert_array_equal(present["digit"], without(batch)[1]["digit"])
+
+
+def test_the_null_keeps_what_is_kept():
+    show = objective(wavy, conditions=("digit", "coarse"), kept=("coarse",), encode=lambda raw, present: present)
+    present = show.null({"network": {}}, {"digit": jnp.zeros(3), "coarse": jnp.zeros((3, 5, 1))})
+    assert {name: np.asarray(value).tolist() for name, value in present.items()} == {
+        "digit": [False] * 3,
+        "coarse": [True] * 3,
+    }
+
+
+HIDDEN = (ConditionNoise("coarse", 0.2, 0.5, 1.5), ConditionNoise("mel", 0.0, 1.0, 0.5))
+
+
+def noisy():
+    """Return an objective with two conditions under noise, made of the clip, and what tells what its network hears."""
+    names = ("coarse", "coarse_noise", "mel", "mel_noise")
+    derived = (("coarse", lambda audio: audio[:, ::2, None]), ("mel", lambda audio: audio[:, :7, None]))
+    return telling(names, derived=derived, noise=HIDDEN, kept=names)
+
+
+def test_strengths_are_drawn_per_example_within_their_bounds_and_told_with_the_noise_they_make():
+    model, told = noisy()
+    batch = sound(64)
+    heard, present = told(batch)
+    assert present == {}
+    for noise in HIDDEN:
+        strength = heard[noise.strength]
+        assert strength.shape == (64,) and len(np.unique(strength)) == 64
+        assert strength.min() >= 0 and 0.9 * noise.largest < strength.max() <= noise.largest
+    clean = model.raw_conditions(batch)["coarse"]
+    assert np.asarray(model.raw_conditions(batch)["coarse_noise"]).tolist() == [0.0] * 64
+    # What was added is Gaussian of the deviation that the strength says.
+    grown = np.sqrt(1 + heard["coarse_noise"] ** 2)[:, None, None]
+    added = ((heard["coarse"] - 0.2) * grown - (clean - 0.2)) / (heard["coarse_noise"][:, None, None] * 0.5)
+    assert stats.kstest(added.ravel(), "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(heard["coarse_noise"], heard["mel_noise"])[0, 1]) < 0.4, "each has its own"
+
+
+def test_the_noise_of_a_condition_belongs_to_the_draw_and_not_to_the_batch():
+    _, told = noisy()
+    batch = sound(6)
+    whole, again = told(batch)[0], told(batch)[0]
+    picked = {name: value[[4, 1]] for name, value in batch.items()}
+    part, other_step = told(picked)[0], told(batch, seed=1)[0]
+    for name, value in whole.items():
+        np.testing.assert_array_equal(again[name], value)
+        np.testing.assert_allclose(part[name], value[[4, 1]], atol=1e-6)
+        assert np.abs(other_step[name] - value).reshape(6, -1).max(axis=1).min() > 1e-4
+
+
+def test_conditions_are_hidden_as_far_as_they_say_and_no_farther():
+    """Of the same keys two conditions get noise of their own, and strength 0 none; sampling calls this directly."""
+    model, _ = noisy()
+    twice = np.tile(sound(1)["audio"], (3, 1))[:, :32, None]
+    raw = {
+        "coarse": twice,
+        "mel": twice,
+        "coarse_noise": jnp.array([0.0, 1.0, 1.0]),
+        "mel_noise": jnp.array([0, 1, 0.5]),
+    }
+    hidden = model.hide(raw, jax.random.split(jax.random.key(0), 3))
+    for name in ("coarse", "mel"):
+        np.testing.assert_allclose(hidden[name][0], twice[0], atol=1e-6)
+        assert np.abs(hidden[name][1:] - twice[1:]).max(axis=(1, 2)).min() > 0.1
+        np.testing.assert_array_equal(hidden[name + "_noise"], raw[name + "_noise"])
+    added = [np.ravel(hidden[noise.name][1] * np.sqrt(2) - twice[1]) for noise in HIDDEN]
+    assert abs(np.corrcoef(*added)[0, 1]) < 0.6
 
 
 # --- measurements
