@@ -5,12 +5,13 @@ from audiodiff.data.embedded import EmbeddedSounds, Truth
 from audiodiff.data.layouts import LAYOUTS, detect_layout
 from audiodiff.data.manifest import Clip, Manifest, ManifestSource, read_manifest, write_manifest
 from audiodiff.data.normalisation import Preparation, level_dbfs, normalise_level, restore_level
-from audiodiff.data.pipeline import Batches, Fault, stack_condition
+from audiodiff.data.pipeline import TIMING, Batches, Fault, stack_condition
 from audiodiff.data.sources import ArraySource, AudioError, ConditionInfo, InMemory, Source, Subset
 from audiodiff.data.statistics import DataStatistics, measure
 
 __all__ = [
     "LAYOUTS",
+    "TIMING",
     "ArraySource",
     "AudioError",
     "AudioInfo",

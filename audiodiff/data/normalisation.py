@@ -55,11 +55,16 @@ def restore_level(audio: np.ndarray, gain_db: float) -> np.ndarray:
 
 
 class Example(NamedTuple):
-    """Hold what a model is trained on: ``audio`` [length_samples, channel], ``length`` samples before its padding."""
+    """Hold what a model is trained on: ``audio`` [length_samples, channel], ``length`` samples before its padding.
+
+    Sample 0 of it is sample ``start`` of a recording of ``total`` samples; one that begins late has a negative start.
+    """
 
     audio: np.ndarray
     length: int
     gain_db: float
+    start: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class Preparation:
     """Say how a clip becomes an example: level, crop, shift, pad.
 
     ``target_dbfs``: RMS level that the whole clip (before crop and padding) is brought to; None leaves levels alone.
-    ``crop``: where a window of ``length_samples`` is taken from a longer clip.
+    ``crop``: where a window of ``length_samples`` is taken from a longer clip; a random one keeps ``margin_samples``
+    from either end as far as the clip allows.
     ``max_shift_samples``: a shorter clip begins at a random place up to this many samples late, as far as it fits.
     Padding is zeros at the end. ``flip_polarity`` turns half of the examples upside down.
     ``bucket_samples``: shorter lengths that batches of short clips are padded to instead, so that padding costs little.
@@ -83,12 +89,15 @@ class Preparation:
     silence_dbfs: float = SILENCE_DBFS
     bucket_samples: tuple[int, ...] = ()
     whole_share: float = 0.0
+    margin_samples: int = 0
 
     def __post_init__(self) -> None:
         if self.length_samples < 1:
             raise ValueError(f"length_samples is {self.length_samples}; give at least 1")
         if self.max_shift_samples < 0:
             raise ValueError(f"max_shift_samples is {self.max_shift_samples}; give 0 or more")
+        if self.margin_samples < 0:
+            raise ValueError(f"margin_samples is {self.margin_samples}; give 0 or more")
         if self.crop not in (crops := ("random", "start", "centre")):
             nearest = difflib.get_close_matches(str(self.crop), crops, n=len(crops), cutoff=0.0)
             raise ValueError(f"unknown crop {self.crop!r}; choose one of {', '.join(nearest)}")
@@ -120,12 +129,15 @@ class Preparation:
         # Silence is refused whether or not levels are changed: with a target of its own level the gain is 0 dB.
         target = level_dbfs(audio) if self.target_dbfs is None else self.target_dbfs
         audio, gain_db = normalise_level(audio, target, self.silence_dbfs)
-        excess = len(audio) - length_samples
+        total, offset = len(audio), 0
+        excess = total - length_samples
         if excess > 0:
-            offset = {"random": int(rng.integers(excess + 1)), "start": 0, "centre": excess // 2}[self.crop]
+            margin = min(self.margin_samples, excess // 2)
+            anywhere = margin + int(rng.integers(excess - 2 * margin + 1))
+            offset = {"random": anywhere, "start": 0, "centre": excess // 2}[self.crop]
             audio = audio[offset : offset + length_samples]
         shift = int(rng.integers(min(self.max_shift_samples, max(-excess, 0)) + 1))
         sign = -1 if self.flip_polarity and rng.random() < 0.5 else 1
         padded = np.zeros((length_samples, audio.shape[1]), np.float32)
         padded[shift : shift + len(audio)] = sign * audio
-        return Example(padded, shift + len(audio), gain_db)
+        return Example(padded, shift + len(audio), gain_db, offset - shift, total)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,14 @@ logger = logging.getLogger(__name__)
 
 RESERVED = ("audio", "weight", "draw", "length", "gain_db", "index")
 """What every batch carries; no condition may take one of these names."""
+
+START_SECONDS = "start_seconds"
+TIMING: Mapping[str, Callable[[Example, int], float]] = {
+    START_SECONDS: lambda example, rate_hz: example.start / rate_hz,
+    "total_seconds": lambda example, rate_hz: example.total / rate_hz,
+}
+"""Conditions of what was cut out of a clip, ``(example, rate_hz) -> number``: where in the clip an example begins and
+how long the clip is in all (Evans et al. 2024, Stable Audio). A source may name them and give no value."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,10 @@ class _Loader:
             "gain_db": np.array([example.gain_db for example in examples], np.float32) * weight,
         }
         for condition, info in self.source.conditions.items():
-            values = [item[condition] for item in items]
+            values = [
+                item[condition] if condition in item else TIMING[condition](example, self.source.rate_hz)
+                for item, example in zip(items, examples, strict=True)
+            ]
             batch |= stack_condition(condition, info, values, self.condition_lengths.get(condition))
         return batch, faults
 

@@ -130,3 +130,34 @@ def test_impossible_arguments_are_clear_errors(arguments):
 def test_an_impossible_share_of_whole_batches_is_a_clear_error(share):
     with pytest.raises(ValueError, match=f"whole_share is {share}; it is a share of the batches, give 0 to 1"):
         Preparation(4, bucket_samples=(2,), whole_share=share)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    samples=st.integers(1, 60),
+    length=st.integers(1, 60),
+    crop=st.sampled_from(["random", "start", "centre"]),
+    shift=st.integers(0, 40),
+    margin=st.integers(0, 40),
+    seed=st.integers(0, 100),
+)
+def test_an_example_knows_where_in_its_clip_it_begins(samples, length, crop, shift, margin, seed):
+    """Ledger row 98: sample n of the example is sample start + n of the clip, late ones before it begins included."""
+    audio = noise(samples) + 10
+    example = Preparation(length, None, crop, shift, margin_samples=margin)(audio, RNG(seed))
+    assert example.total == samples
+    places = example.start + np.arange(length)
+    inside = (places >= 0) & (places < samples)
+    np.testing.assert_array_equal(example.audio[inside], audio[places[inside]])
+    assert not example.audio[~inside].any()
+    if crop == "random" and samples > length:
+        kept = min(margin, (samples - length) // 2)
+        assert kept <= example.start <= samples - length - kept
+
+
+def test_random_crops_go_everywhere_but_into_the_margins():
+    audio = noise(30)
+    starts = {Preparation(10, None, margin_samples=6)(audio, RNG(seed)).start for seed in range(200)}
+    assert starts == set(range(6, 15))
+    with pytest.raises(ValueError, match="margin_samples is -1"):
+        Preparation(10, margin_samples=-1)

@@ -12,7 +12,7 @@ from audiodiff.data.embedded import EmbeddedSounds
 from audiodiff.data.layouts import scan_folder
 from audiodiff.data.manifest import ManifestSource
 from audiodiff.data.normalisation import Preparation, level_dbfs, restore_level
-from audiodiff.data.pipeline import Batches
+from audiodiff.data.pipeline import TIMING, Batches
 from audiodiff.data.sources import ArraySource, AudioError, ConditionInfo, InMemory
 
 LENGTH = 16
@@ -302,3 +302,30 @@ def test_memory_reads_each_clip_once():
     for k in range(3):
         assert_equal(loader[k], fresh[k])
     assert sorted(Counting.read) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("crop", ["random", "start", "centre"])
+def test_the_timing_of_a_batch_is_that_of_the_crops_taken(crop):
+    """Ledger row 98: the crop is found in its clip where ``start_seconds`` says, to the sample."""
+    rng, rate_hz = np.random.default_rng(0), 8_000
+    clips = [rng.normal(size=(int(rng.integers(8, 400)), 1)) for _ in range(12)]
+    source = ArraySource(clips, rate_hz, {}, {})
+    source.conditions = {name: ConditionInfo("number") for name in TIMING}
+    preparation = Preparation(LENGTH, None, crop, max_shift_samples=3)
+    starts = set()
+    for k in range(6):
+        batch = Batches(source, preparation, batch_size=4, seed=7)[k]
+        np.testing.assert_allclose(
+            batch["total_seconds"], [len(clips[index]) / rate_hz for index in batch["index"]], rtol=1e-6
+        )
+        for index, audio, seconds in zip(batch["index"], batch["audio"], batch["start_seconds"], strict=True):
+            start = round(float(seconds) * rate_hz)
+            starts.add(start)
+            around = np.pad(clips[index][:, 0], LENGTH)[LENGTH + start : 2 * LENGTH + start]
+            np.testing.assert_allclose(audio, around, rtol=1e-6)
+    assert len(starts) > 10 if crop == "random" else min(starts) >= -3
+
+
+def test_timing_that_a_source_gives_itself_is_left_alone():
+    source = ArraySource([np.ones(50)], 8_000, {"start_seconds": ConditionInfo("number")}, {"start_seconds": [42.0]})
+    assert batches(source, batch_size=1)[0]["start_seconds"] == [42.0]
