@@ -27,10 +27,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-OTHERS = ("george", "jackson", "lucas", "theo")
-"""The speakers left out: of nicolas and yweweler, who stay, 97 of 100 clips fit in 4,096 samples."""
-
-MEL = {"name": "librosa", "fft_samples": 512, "hop_samples": 128, "window_samples": 512, "bands": 40, "floor": 1e-4}
+MEL = common.MEL_8K
 """The judge hears in it, the log-mel model speaks it and the vocoder is told it."""
 
 UNET1D: dict = {"name": "unet1d", "blocks": (1, 1, 1), "attention_heads": (0, 0, 4), "embedding": 128}
@@ -88,18 +85,15 @@ def get_config(arg: str = "cpu") -> ConfigDict:
     config = ConfigDict()
     config.task = "comparison"
     config.name = f"compare_digits/{arg}"
-    config.data = common.data()
-    config.data.conditions = ("digit", "speaker")
-    config.data.length_samples = 4096
-    config.data.leave_out = tuple(f"speaker={speaker}" for speaker in OTHERS)
-    config.arms = ConfigDict({name: _arm(**choice) for name, choice in ARMS.items()})
+    common.two_speakers(config)
+    config.arms = ConfigDict({name: common.compared(**choice) for name, choice in ARMS.items()})
     config.order = tuple(ARMS)  # differences are from the first
     # Of every arm that needs one; a workdir is below the comparison's. The vocoder is a copy of runs/vocoder_unet,
     # trained by configs/vocoder_digits.py on all six speakers: its training is no part of the budgets.
     config.inverters = ConfigDict(
         {"griffin_lim": GRIFFIN_LIM, "vocoder": {"name": "vocoder", "workdir": "vocoder", "steps": 6}}
     )
-    config.judge = _judge()
+    config.judge = common.compared_judge(MEL)
     config.seeds = (0, 1, 2)
     config.budget = ConfigDict({"flops": 1e13, "seconds": 200.0})
     config.parameters_within = 0.1
@@ -113,48 +107,6 @@ def get_config(arg: str = "cpu") -> ConfigDict:
         config.calibration.rounds = 15
     if arg == "smoke":
         _shrink(config)
-    return config
-
-
-def _arm(representation: dict, network: dict, learning_rate: float) -> ConfigDict:
-    """Return the training config of an arm, without the data that all share."""
-    config = common.diffusion()
-    del config.data
-    config.conditions = ("digit", "speaker")
-    config.representation = ConfigDict(representation)
-    config.network = ConfigDict(network)
-    config.objective.levels.mean = -0.6
-    config.objective.levels.std = 1.6
-    config.optimiser.learning_rate = learning_rate
-    config.sampler.steps = 20
-    config.sampler.guidance = 2.0
-    config.sampler.grid.sigma_max = 40.0
-    _without_an_end(config)
-    return config
-
-
-def _without_an_end(config: ConfigDict) -> None:
-    """Let training stop at any step: a constant learning rate, and an average over a fixed share of what was run."""
-    config.optimiser.schedule = "constant"
-    config.training.batch_size = 16
-    config.training.devices = 1  # what a step takes is that of one, however many there are
-    config.training.ema = ConfigDict({"long": ("power", 0.1)})
-    config.training.ema_choice = "long"
-    config.training.held_out_clips = 0
-    config.training.watch_clips = 0
-
-
-def _judge() -> ConfigDict:
-    """Return the judge: of 64 features, that 100 test clips have a covariance."""
-    config = common.judge()
-    del config.data
-    config.conditions = ("digit", "speaker")
-    config.mel = ConfigDict(MEL)
-    config.network.features = 64
-    config.optimiser.learning_rate = 2e-3
-    config.training.update({"batch_size": 64, "total_steps": 600, "save_every": 300, "evaluate_every": 300})
-    config.training.held_out_clips = 100
-    config.training.devices = 1
     return config
 
 

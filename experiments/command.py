@@ -22,11 +22,21 @@ EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError)
 TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where an error arose.")
 
 
-def define_config() -> Any:
+def define_config(*, required: bool = True) -> Any:
     """Define --config=FILE[:ARG], a Python file with get_config(arg), and --config.key=value for each of its keys."""
     holder = config_flags.DEFINE_config_file("config", None, "Config file, as configs/digits_wave.py:cpu.")
-    flags.mark_flag_as_required("config")
+    if required:
+        flags.mark_flag_as_required("config")
     return holder
+
+
+def pairs(flag: str, text: str) -> dict[str, str]:
+    """Read the value of a flag that names several, as ``digit=7,speaker=theo``."""
+    parts = [part.partition("=") for part in text.split(",") if part]
+    for name, equals, _ in parts:
+        if not equals:
+            raise ValueError(f"--{flag} has {name!r} without a value: write it as {name}=VALUE, several with commas")
+    return {name.strip(): value.strip() for name, _, value in parts}
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from audiodiff.metrics import (
     perceptual,
     pitch_errors,
     pitch_tracks,
+    seams,
     signal,
     verification,
 )
@@ -464,6 +465,30 @@ OF_ARRAYS: dict[str, tuple[Callable, list]] = {
     "verification.equal_error_rate": (
         lambda trials: verification.equal_error_rate(trials, KEY),
         [((NO_TRIAL,), "at least one"), ((NAN_TRIAL,), "1 of 2 scores are NaN"), ((ONE_KIND,), NAN)],
+    ),
+    "seams.spectral_flux_db": (
+        lambda x: seams.spectral_flux_db(x, 256, 64),
+        [
+            (_with(X, NAN), NAN),
+            (_with(X, INF), NAN),
+            (0 * X, 0.0),
+            (X[:300], "no two frames"),
+            (X[:0], "no two frames"),
+        ],
+    ),
+    "seams.seam_flux": (
+        lambda x, borders: seams.seam_flux(x, borders, 8000).near,
+        [
+            ((_with(X, NAN), [1000]), "1 of 1 clips are not finite"),
+            ((0 * X, [1000]), 0.0),
+            ((X, [5000]), "the border at sample 5000 of 2000"),
+            ((X, [NAN]), "the border at sample nan"),
+            ((X[:100], [50]), "no two frames"),
+        ],
+    ),
+    "seams.seam_figure": (
+        lambda near, interior: seams.seam_figure("seam", seams.SeamFlux(near, interior), KEY),
+        [((X[:0], X[:0]), NAN), ((X[:1], 0 * X[:1]), NAN)],
     ),
 }
 NO_METRIC = {

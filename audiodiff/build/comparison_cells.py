@@ -30,12 +30,12 @@ import numpy as np
 from audiodiff import dsp, prng
 from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.data import DataSets, make_data
-from audiodiff.build.evaluate import read_clips
+from audiodiff.build.evaluate import MULTI_RESOLUTION, read_clips
 from audiodiff.build.experiment import run_experiment
 from audiodiff.build.model import make_representation
 from audiodiff.build.run import Run, check_labels, load_judge, load_run
 from audiodiff.build.step_costs import StepCost, count_parameters, step_costs, untrained
-from audiodiff.evaluation.apart import Undecoded, decode, median_seconds
+from audiodiff.evaluation.apart import decode, median_seconds
 from audiodiff.evaluation.judge import Judge
 from audiodiff.evaluation.mel_hearing import flat_mels, hear_mels
 from audiodiff.evaluation.score import Clips, score
@@ -64,9 +64,6 @@ EVALUATIONS = {"heun": 2, "edm_stochastic": 2}
 TIMED_STEPS, CHECKED_STEPS = (2, 8), 14
 """Numbers of steps from which the time of one is had, and at which that is checked."""
 
-MULTI_RESOLUTION = dsp.MultiResolutionSpec(
-    tuple(dsp.StftSpec(size, size // 4) for size in (128, 256, 512)), power_floor=1e-7
-)
 LSD_STFT, LSD_FLOOR = dsp.StftSpec(256, 64), 1e-4
 """The floor is some 60 dB below a voice at -20 dBFS: else padding, digital silence, would be most of the distance."""
 
@@ -426,22 +423,15 @@ def _ways_back(comparison: Comparison, arm: str, run: Run) -> dict[str, Represen
     return {name: one.model.objective.representation for name, one in runs.items()}
 
 
-def _undecoded(run: Run) -> Run:
-    """Return a run whose samples are x itself."""
-    objective = run.model.objective
-    undecoded = dataclasses.replace(objective, representation=Undecoded(objective.representation))
-    return dataclasses.replace(run, model=dataclasses.replace(run.model, objective=undecoded))
-
-
 def _generate(run: Run, bench: Bench, steps: int | None, count: int, batch: int) -> np.ndarray:
     """Return x [clip, ...] of ``count`` clips; clip i depends on its number alone, whatever the arm and the steps."""
     batch = min(batch, count)
-    key, generator, made = prng.stream(0, "sample"), _undecoded(run), []
+    key, made = prng.stream(0, "sample"), list[np.ndarray]()
     for begin in range(0, count, batch):
         numbers = np.arange(begin, begin + batch)  # whole batches: one shape, one compile
         asked = {name: values[numbers] for name, values in bench.asked(begin + batch).items()}
         given = {name: asked[name].tolist() for name in run.conditions}
-        made.append(generator.sample(prng.per_example(key, jnp.asarray(numbers)), given, steps=steps))
+        made.append(run.sample(prng.per_example(key, jnp.asarray(numbers)), given, steps=steps, decoded=False))
     return np.concatenate(made)[:count]
 
 
@@ -524,11 +514,11 @@ def _timed_calls(comparison: Comparison, arm: str, batch: int) -> dict[str | int
     run = Run(comparison.workdir, config, model, params, 0)
     keys = prng.per_example(jax.random.key(0), jnp.arange(batch))
     asked = dict.fromkeys(run.conditions, 0)
-    generator, length = _undecoded(run), run.facts.length_samples
+    generate = functools.partial(run.sample, keys, asked, decoded=False)
     calls: dict[str | int, Callable[[], Any]] = {
-        steps: functools.partial(generator.sample, keys, asked, steps=steps) for steps in (*TIMED_STEPS, CHECKED_STEPS)
+        steps: functools.partial(generate, steps=steps) for steps in (*TIMED_STEPS, CHECKED_STEPS)
     }
-    x = generator.sample(keys, asked, steps=1)
+    x, length = generate(steps=1), run.facts.length_samples
     for name, way in _ways_back(comparison, arm, run).items():
         calls[name] = functools.partial(decode, way, x, length, batch)
     return calls

@@ -22,6 +22,7 @@ DATA_VARIABLE = "AUDIODIFF_DATA"
 
 PREPARATION = (
     *("length_samples", "bucket_samples", "whole_share", "target_dbfs", "crop", "max_shift_samples", "flip_polarity"),
+    "margin_samples",
 )
 COMMON = (
     *("name", "root", "rate_hz", "channels", "conditions", "condition_lengths", "in_memory", "strict", "max_bad_share"),
@@ -97,11 +98,18 @@ DERIVED: dict[str, tuple[data.ConditionInfo, Callable[[np.ndarray, int], Any]]] 
 """Conditions that any clip has: what they are, and ``(audio [time, channel], rate_hz) -> value`` of the clip itself."""
 
 
+def any_clip() -> dict[str, data.ConditionInfo]:
+    """Return the conditions that any clip has: those of DERIVED, and those of the crop, which its preparation knows."""
+    own = {name: info for name, (info, _) in DERIVED.items()}
+    return own | dict.fromkeys(data.TIMING, data.ConditionInfo("number"))
+
+
 def make_data(config: Mapping[str, Any]) -> DataSets:
     """Build a data set and its preparation.
 
-    A generated set makes ``size`` clips to train on, and others of the same kind as validation and test. The rest read
-    ``root``, or the customary folder below the one that AUDIODIFF_DATA names; the split "all" is the whole set.
+    A generated set makes ``size`` clips to train on, and others of the same kind as validation and test, each of
+    ``clip_samples``, by default as long as an example. The rest read ``root``, or the customary folder below the one
+    that AUDIODIFF_DATA names; the split "all" is the whole set.
 
     ``leave_out`` names labels as "speaker=theo": clips that carry any of them are in the split "left_out" and in no
     other, "all" included. The vocabularies keep all labels, so that class indices stay, and the hash tells what was
@@ -127,8 +135,8 @@ def _generate(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[s
     if not isinstance(size, int) or size < 1:
         raise ConfigError(f"data {name!r} has data.size {size}: give the number of clips to train on, at least 1")
     function, allowed = GENERATED[name]
-    made = {"rate_hz": config["rate_hz"], "length_samples": config["length_samples"]}
-    choices = {key: value for key, value in own.items() if key != "size"}
+    made = {"rate_hz": config["rate_hz"], "length_samples": own.get("clip_samples", config["length_samples"])}
+    choices = {key: value for key, value in own.items() if key not in ("size", "clip_samples")}
     splits = {
         split: call("data", function, choices, allowed, size=count, seed=seed, **made)
         for seed, (split, count) in enumerate({"train": size, **HELD_OUT_SIZES}.items())
@@ -145,7 +153,7 @@ def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, 
     function, allowed = LAYOUTS[config["name"]]
     manifest = call("data", function, own, allowed, root=_root(config))
     for name in config["conditions"]:
-        choose("condition", name, {**manifest.conditions, **DERIVED})
+        choose("condition", name, {**manifest.conditions, **any_clip()})
     kept = {
         name: shaped(name, info, manifest, config)
         for name, info in manifest.conditions.items()
@@ -194,7 +202,7 @@ def _root(config: Mapping[str, Any]) -> pathlib.Path:
 
 def _with_conditions(source: data.Source, names: tuple[str, ...]) -> data.Source:
     for name in names:
-        choose("condition", name, {**source.conditions, **DERIVED})
+        choose("condition", name, {**source.conditions, **any_clip()})
     derived = tuple(name for name in names if name not in source.conditions)
     return _Derived(source, derived) if derived else source
 
@@ -203,9 +211,9 @@ class _Derived:
     """Serve a source whose clips carry derived conditions too."""
 
     def __init__(self, source: data.Source, names: tuple[str, ...]):
-        self._source, self._names = source, names
+        self._source, self._names = source, [name for name in names if name in DERIVED]
         self.rate_hz, self.channels = source.rate_hz, source.channels
-        self.conditions = {**source.conditions, **{name: DERIVED[name][0] for name in names}}
+        self.conditions = {**source.conditions, **{name: any_clip()[name] for name in names}}
 
     def __len__(self) -> int:
         return len(self._source)

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from audiodiff import data
+from audiodiff import data, dsp
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import DataSets, make_data
-from audiodiff.build.run import Run, check_labels, load_judge, load_run
+from audiodiff.build.run import Run, check_labels, load_autoencoder, load_judge, load_run
 from audiodiff.build.samples import SAMPLES_FILE
 from audiodiff.evaluation.examine import examine
 from audiodiff.evaluation.judge import Judge
@@ -21,7 +21,8 @@ from audiodiff.evaluation.pictures import Picture, loss_by_level, loss_curves
 from audiodiff.evaluation.report import AudioPair, FigureRow, Plot, Report, write_report
 from audiodiff.evaluation.resynthesis import resynthesis
 from audiodiff.evaluation.score import Clips, score
-from audiodiff.metrics.intervals import Figure
+from audiodiff.metrics.intervals import Figure, mean_figure, proportion_figure
+from audiodiff.metrics.signal import si_sdr
 from audiodiff.training import read_config, read_metrics
 from audiodiff.training.workdir import ENV_FILE, config_hash, write_json
 
@@ -29,6 +30,11 @@ PAIRS = 12
 """How many pairs of a real and a generated clip a report plays."""
 
 EXAMINATION_FILE = "examination.json"
+
+MULTI_RESOLUTION = dsp.MultiResolutionSpec(
+    tuple(dsp.StftSpec(size, size // 4) for size in (128, 256, 512)), power_floor=1e-7
+)
+"""How far apart an evaluation finds what goes through something and comes back."""
 
 RECORDED = ("rate_hz", "weights_hash", "seed", "sampler", "samples")
 """What an evaluation needs of samples.json."""
@@ -98,6 +104,47 @@ def examine_judge(workdir: pathlib.Path, *, data_root: str = "", seed: int = 0) 
     }
     write_json(workdir / EXAMINATION_FILE, record)
     return workdir / EXAMINATION_FILE, list(found.figures)
+
+
+def examine_autoencoder(
+    workdir: pathlib.Path, judge_workdir: pathlib.Path | None = None, *, data_root: str = ""
+) -> tuple[pathlib.Path, dict[str, Any], list[Figure]]:
+    """Send the test clips of an autoencoder's own data there and back, and write WORKDIR/examination.json.
+
+    Returns its path, what it holds, and the figures: SI-SDR and multi-resolution STFT distance over the clips and, with
+    a judge, its accuracy on clips as they are and on what came back. Raises ConfigError for a judge at another rate.
+    """
+    codec, config = load_autoencoder(workdir), read_config(workdir)
+    settings, sets = _data_at(config, data_root)
+    clips = read_clips(sets.split(settings["test_split"]), sets.preparation)
+    length = clips.audio.shape[1]
+    back = codec.decode(codec.encode(clips.audio, clips.rate_hz), length)
+    distance = dsp.multi_resolution_stft_distance(back, clips.audio, MULTI_RESOLUTION)
+    figures = [
+        mean_figure("SI-SDR", si_sdr(back, clips.audio), unit="dB"),
+        mean_figure("multi-resolution STFT distance", np.asarray(distance)),
+    ]
+    record = {
+        "weights_hash": codec.weights_hash,
+        "config_hash": config_hash(config),
+        "data": f"{settings['name']}, manifest {sets.manifest_hash}, split {settings['test_split']}",
+        "rate_hz": codec.rate_hz,
+        "ratio": codec.ratio,
+        "latent_channels": codec.latent.shape(1, length)[-1],
+        "numbers_a_second": codec.numbers_a_second,
+        "samples_a_number": codec.rate_hz / codec.numbers_a_second,
+    }
+    if judge_workdir is not None:
+        judge = load_judge(judge_workdir)
+        for of, audio in (("clips as they are", clips.audio), ("what came back", back)):
+            verdicts = judge(audio, clips.rate_hz)
+            for head in judge.classes:
+                right = int((verdicts.labels(head) == clips.labels[head]).sum())
+                figures.append(proportion_figure(f"accuracy {head}, {of}", right, len(back)))
+        record["judge"] = judge.weights_hash
+    record["figures"] = [figure.to_dict() for figure in figures]
+    write_json(workdir / EXAMINATION_FILE, record)
+    return workdir / EXAMINATION_FILE, record, figures
 
 
 def _taken_for(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import numpy as np
 from audiodiff import data, dsp, prng
 from audiodiff.build.choices import ConfigError, choose
 from audiodiff.build.data import DataSets, make_data
+from audiodiff.build.joint import TASK as JOINT
+from audiodiff.build.joint import make_joint_objective, make_models, member_config
+from audiodiff.build.latent import hash_weights
 from audiodiff.build.model import (
     FACTS_FILE,
     MEL,
@@ -29,13 +33,15 @@ from audiodiff.build.model import (
     make_representation,
     measure_facts,
 )
-from audiodiff.build.objective import make_objective
+from audiodiff.build.objective import make_autoencoder_objective, make_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.run import Run
 from audiodiff.build.sampler import check_guidance, make_sampler
+from audiodiff.build.told import make_told
+from audiodiff.hierarchy.levels import PooledMel
 from audiodiff.networks.functional import Functional
 from audiodiff.objectives.classification import JudgeFeatures
-from audiodiff.representations import LogMel
+from audiodiff.representations import Latent, LogMel, Waveform
 from audiodiff.training import (
     MAY_CHANGE,
     MAY_CHANGE_WITHOUT_AN_END,
@@ -53,6 +59,7 @@ from audiodiff.training import (
     prepare_workdir,
     read_config,
     read_metrics,
+    rest_without_gradient,
     restore_params,
     train,
     whole,
@@ -81,7 +88,7 @@ def run_experiment(
     max_minutes: float | None = None,
     profile_steps: tuple[int, int] | None = None,
 ) -> Result:
-    """Train the model, judge or speaker encoder of a config (plain values) in ``workdir``, or go on where it stopped.
+    """Train what a config (plain values) describes, a model, a judge or another, in ``workdir``, or go on.
 
     With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as
     docs/training.md says. With ``init_from`` a new run begins with the (averaged) weights of another, as far as names
@@ -106,10 +113,10 @@ def run_experiment(
     with _claimed(workdir, config) as folder:
         sets = make_data(config["data"])
         with leader_first("facts"):
-            facts = _facts(config, sets, folder)
+            facts = _all_facts(config, sets, folder)
         objective, evaluate = make_task(config, sets, facts, folder)
         if jax.process_index() == 0:
-            _say_data(facts, objective, folder)
+            _say_all(facts, objective, folder)
         batches = _batches(config, sets, config["data"]["train_split"])
         return train(
             objective,
@@ -132,7 +139,7 @@ def run_experiment(
             snapshot_every=settings["snapshot_every"] or None,
             max_minutes=max_minutes,
             overfit_batch=overfit_batch,
-            samples_per_second=facts.rate_hz * facts.channels,
+            samples_per_second=batches.source.rate_hz * batches.source.channels,
             profile_steps=profile_steps,
             wandb=settings["wandb"],
             config=config,
@@ -149,9 +156,11 @@ def make_training_optimiser(config: Mapping[str, Any]) -> Optimiser:
     """Build the optimiser of a config."""
     settings = dict(config["optimiser"])
     try:
-        return make_optimiser(settings.pop("name"), total_steps=config["training"]["total_steps"], **settings)
+        made = make_optimiser(settings.pop("name"), total_steps=config["training"]["total_steps"], **settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimiser: {error}") from error
+    # A stage outside its span is to stay as it is.
+    return made._replace(transform=rest_without_gradient(made.transform)) if config["task"] == JOINT else made
 
 
 def make_averages(config: Mapping[str, Any]) -> dict[str, Decay]:
@@ -168,6 +177,16 @@ def _for_one_batch(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **changes}
 
 
+def _say_all(facts: Facts | dict[str, Facts], objective: Any, folder: pathlib.Path) -> None:
+    """Print what is trained on, for each stage of several."""
+    if isinstance(facts, Facts):
+        _say_data(facts, objective, folder)
+        return
+    for stage in objective.stages:
+        print(f"stage {stage.name!r}", flush=True)
+        _say_data(facts[stage.name], stage.objective, folder / stage.name)
+
+
 def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
     """Print what is trained on, how far the network sees, and which clips of the training split cannot be used."""
     statistics = data.DataStatistics.load(folder / STATISTICS_FILE)
@@ -182,6 +201,9 @@ def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
         match measure_field():
             case (frames, bins):
                 hears = f"each bin hears {frames} frames and {bins} bins"
+            case positions if isinstance(objective.representation, Latent):
+                samples = positions * objective.representation.ratio
+                hears = f"each position hears {positions} positions ({samples / facts.rate_hz:.3g} s)"
             case samples:
                 hears = f"each sample hears {samples} samples ({samples / facts.rate_hz:.3g} s)"
         print(f"network     {hears} by convolutions, more by attention where there is any", flush=True)
@@ -240,7 +262,19 @@ def _claimed(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathl
         if new and not (folder / ENV_FILE).exists():
             for name in (CONFIG_FILE, FACTS_FILE, STATISTICS_FILE):
                 (folder / name).unlink(missing_ok=True)
+            for stage in config.get("stages", ()):
+                for name in (FACTS_FILE, STATISTICS_FILE):
+                    (folder / stage / name).unlink(missing_ok=True)
         raise
+
+
+def _all_facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> Facts | dict[str, Facts]:
+    """Load or measure the facts of a run, or of each stage of several, in a folder of its own."""
+    if config["task"] != JOINT:
+        return _facts(config, sets, folder)
+    for stage in config["order"]:
+        (folder / stage).mkdir(exist_ok=True)
+    return {stage: _facts(member_config(config, stage), sets, folder / stage) for stage in config["order"]}
 
 
 def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> Facts:
@@ -252,8 +286,17 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
     split = sets.split(config["data"]["train_split"])
     encode, mel, frames = _encoder(config, split)
     strict = config["data"]["strict"]
+    codec = getattr(encode, "__self__", None)
     facts, statistics = measure_facts(
-        split, sets.preparation, encode, sets.manifest_hash, strict=strict, mel=mel, frames=frames
+        split,
+        sets.preparation,
+        encode,
+        sets.manifest_hash,
+        strict=strict,
+        mel=mel,
+        frames=frames,
+        latent_hash=hash_weights(codec.params) if isinstance(codec, Latent) else "",
+        levels=make_told(config, split.channels, split.rate_hz, make_representation),
     )
     statistics.save(folder / STATISTICS_FILE)
     facts.save(folder)
@@ -265,6 +308,8 @@ Measured = Callable[..., Any]
 
 def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Measured, dsp.MelSpec | None, Measured | None]:
     """Return what makes of audio the array that is measured, the mel in it if there is one, and a vocoder's frames."""
+    if config["task"] == "autoencoder":
+        return Waveform(channels=split.channels).encode, None, None
     if config["task"] != "diffusion":
         mel = make_mel(config["mel"], split.rate_hz)
         return JudgeFeatures(mel), mel, None
@@ -281,16 +326,33 @@ def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Measured, d
 
 def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
     model = make_model(config, facts)
-    # What is wrong with the sampler is said now, not at the first evaluation, when the workdir has its config for good.
-    settings = config["sampler"]
-    make_sampler({"name": settings["name"], **settings["options"]})
-    make_grid(settings["grid"], model.process, facts.sigma_data, settings["steps"])
-    if model.objective.conditions:
-        check_guidance(settings["guidance"], model.objective.drop_probability)
+    _check_sampler(config["sampler"], model)
+    if (count := config["training"]["watch_clips"]) and isinstance(model.objective.representation, PooledMel):
+        raise ConfigError(
+            f"training.watch_clips is {count}, and pooled log-mels have no way back to audio: set it to 0"
+        )
     held_out = _held_out(config, sets, repeats=len(HELD_OUT_RATIOS))
     losses = HeldOut(model.objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
     watch = Samples(folder, config, model, _prompts(config, sets, model))
     return model.objective, Hooks((losses, LossByLevel(folder), watch))
+
+
+def _check_sampler(settings: Mapping[str, Any], model: Model) -> None:
+    """Say now what is wrong, and not at the first evaluation, when the workdir has its config for good."""
+    make_sampler({"name": settings["name"], **settings["options"]})
+    make_grid(settings["grid"], model.process, model.facts.sigma_data, settings["steps"])
+    if set(model.objective.conditions) - set(model.objective.kept):
+        check_guidance(settings["guidance"], model.objective.drop_probability)
+
+
+def _joint(
+    config: Mapping[str, Any], sets: DataSets, facts: Mapping[str, Facts], folder: pathlib.Path
+) -> tuple[Objective, Hook]:
+    for stage, model in make_models(config, facts).items():
+        _check_sampler(config["stages"][stage]["sampler"], model)
+    objective = make_joint_objective(config, facts)
+    held_out = _held_out(config, sets, repeats=len(HELD_OUT_RATIOS))
+    return objective, HeldOut(objective.fixed(HELD_OUT_RATIOS), held_out, config["training"]["ema_choice"])
 
 
 def _listener(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path) -> tuple[Objective, Hook]:
@@ -298,8 +360,22 @@ def _listener(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: p
     return objective, HeldOut(objective, _held_out(config, sets), config["training"]["ema_choice"])
 
 
-Task = Callable[[Mapping[str, Any], DataSets, Facts, pathlib.Path], tuple[Objective, Hook]]
-TASKS: dict[str, Task] = {"diffusion": _diffusion, "judge": _listener, "speaker": _listener}
+def _autoencoder(
+    config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: pathlib.Path
+) -> tuple[Objective, Hook]:
+    objective = make_autoencoder_objective(config, facts)
+    quiet = dataclasses.replace(objective, latent_noise=0.0)  # what a latent that is right decodes to
+    return objective, HeldOut(quiet, _held_out(config, sets), config["training"]["ema_choice"])
+
+
+Task = Callable[[Mapping[str, Any], DataSets, Any, pathlib.Path], tuple[Objective, Hook]]
+TASKS: dict[str, Task] = {
+    "diffusion": _diffusion,
+    "judge": _listener,
+    "speaker": _listener,
+    "autoencoder": _autoencoder,
+    JOINT: _joint,
+}
 """What is trained -> its objective, and what is looked at while it trains."""
 
 

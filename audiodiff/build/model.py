@@ -6,22 +6,26 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from audiodiff import data, dsp
 from audiodiff.build.choices import ConfigError, Table, call, choose, construct, options
+from audiodiff.build.latent import check_latent, load_latent
 from audiodiff.build.network import make_classifier, make_conditions, make_network
 from audiodiff.build.process import make_grid, make_levels, make_parameterisation, make_process, make_weighting
 from audiodiff.build.sampler import make_sampler
+from audiodiff.build.told import add_level, check_told, make_told, told_names, told_noise, told_specs
 from audiodiff.diffusion.priors import Prior, Standard
 from audiodiff.diffusion.processes import Curve
+from audiodiff.hierarchy.levels import PooledMel, PyramidLevel
+from audiodiff.hierarchy.pyramid import Pyramid
 from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.objectives.classification import REJECT, ClassificationObjective, JudgeFeatures
 from audiodiff.objectives.diffusion import AudioLoss, DiffusionObjective
-from audiodiff.representations import ComplexStft, GriffinLim, Inverter, LogMel, Mdct, Waveform
+from audiodiff.representations import ComplexStft, GriffinLim, Inverter, Latent, LogMel, Mdct, Waveform
 from audiodiff.training import read_config, restore_params
 from audiodiff.training.workdir import write_json
 from audiodiff.types import Array, PyTree, Representation
@@ -86,11 +90,46 @@ def make_inverter(config: Mapping[str, Any], mel: dsp.MelSpec) -> Inverter:
     return construct("inverter", INVERTERS, config, mel=mel)
 
 
+def _latent(rate_hz: int, channels: int, workdir: str, hash: str = "") -> Latent:
+    folder = pathlib.Path(workdir).expanduser()
+    config, facts = read_config(folder), Facts.load(folder)
+    trained_on = {"rate_hz": facts.rate_hz, "channels": facts.channels}
+    asked = {"rate_hz": rate_hz, "channels": channels}
+    return load_latent(folder, config, trained_on, asked, sigma_data=facts.sigma_data, wanted=hash)
+
+
+def _pyramid(
+    rate_hz: int,
+    channels: int,
+    factors: tuple[int, ...],
+    level: int,
+    bands: tuple[int, ...] = (),
+    frame_samples: int = Pyramid.frame_samples,
+    window: str = Pyramid.window,
+    **filters: Any,
+) -> PyramidLevel:
+    del rate_hz  # a level's is a fraction of it
+    pyramid = Pyramid(tuple(factors), frame_samples, window)
+    return PyramidLevel(pyramid, level, tuple(bands), Waveform(channels=channels, **filters))
+
+
+def _pooled_mel(rate_hz: int, channels: int, mel: Mapping[str, Any], pool_frames: int = 1) -> PooledMel:
+    if channels != 1:
+        raise ConfigError(f"the data have {channels} channels and a pooled log-mel is of one: set data.channels=1")
+    return PooledMel(make_mel(mel, rate_hz), pool_frames)
+
+
 REPRESENTATIONS: Table[Representation] = {
     "waveform": (_waveform, ("preemphasis", "equaliser_db")),
     "complex_stft": (_complex_stft, ("fft_samples", "hop_samples", "window_samples", "window", "exponent")),
     "mdct": (_mdct, ("frame_samples", "window", "exponent")),
     "log_mel": (_log_mel, ("mel", "inverter")),
+    "latent": (_latent, ("workdir", "hash")),
+    "pyramid": (
+        _pyramid,
+        ("factors", "level", "bands", "frame_samples", "window", "preemphasis", "equaliser_db"),
+    ),
+    "pooled_mel": (_pooled_mel, ("mel", "pool_frames")),
 }
 """Audio to the array that diffuses, ``(channels, rate_hz, **options) -> representation``."""
 
@@ -116,7 +155,8 @@ class Facts:
     ``sigma_data`` and ``mean`` are of the array that the model sees: what diffuses, or the judge's log-mel. A log-mel's
     mean is taken off it, which leaves sigma_data as it is. ``mel`` is the convention that a judge listens in, a
     log-mel model speaks or a vocoder is told, :meth:`dsp.MelSpec.to_dict`: a config names a preset, and presets change.
-    A vocoder standardises what it is told by ``mel_mean`` and ``mel_std``.
+    A vocoder standardises what it is told by ``mel_mean`` and ``mel_std``. ``latent_hash`` is that of the autoencoder's
+    weights in whose latent a model diffuses. ``told`` has "mean" and "std" of each level that a stage is told.
     """
 
     rate_hz: int
@@ -129,6 +169,8 @@ class Facts:
     mel: Mapping[str, Any] | None = None
     mel_mean: float = 0.0
     mel_std: float = 1.0
+    latent_hash: str = ""
+    told: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def save(self, workdir: pathlib.Path) -> None:
         """Write the facts as JSON, whole or not at all."""
@@ -170,11 +212,17 @@ def measure_facts(
     strict: bool = False,
     mel: dsp.MelSpec | None = None,
     frames: Callable[..., Any] | None = None,
+    latent_hash: str = "",
+    levels: Mapping[str, Callable[..., Any]] | None = None,
 ) -> tuple[Facts, data.DataStatistics]:
     """Measure the facts of a training split: sigma_data and mean of ``encode``, in ``mel``, of its prepared clips.
 
-    ``frames`` makes of audio what a vocoder is told: its mean and standard deviation are measured too.
+    ``frames`` makes of audio what a vocoder is told, and each of ``levels`` what a stage is told of a coarser one:
+    their means and standard deviations are measured too.
     """
+    of_levels = {
+        name: data.measure(source, preparation, level, strict=strict) for name, level in (levels or {}).items()
+    }
     statistics = data.measure(source, preparation, encode, manifest_hash=manifest_hash, strict=strict)
     told = data.measure(source, preparation, frames, strict=strict) if frames else None
     facts = Facts(
@@ -186,6 +234,8 @@ def measure_facts(
         conditions=dict(source.conditions),
         manifest_hash=manifest_hash,
         mel=None if mel is None else mel.to_dict(),
+        latent_hash=latent_hash,
+        told={name: {"mean": measured.mean, "std": measured.sigma_data} for name, measured in of_levels.items()},
         **({"mel_mean": told.mean, "mel_std": told.sigma_data} if told else {}),
     )
     return facts, statistics
@@ -196,9 +246,13 @@ def make_representation(
 ) -> Representation:
     """Build the map from audio to the array that diffuses: as it is measured, or with its ``facts`` as it is trained.
 
-    Raises ConfigError where a log-mel is not the one that the facts were measured in.
+    Raises ConfigError where a log-mel or a latent is not the one that the facts were measured in.
     """
     representation = construct("representation", REPRESENTATIONS, config, channels=channels, rate_hz=rate_hz)
+    if facts is not None and isinstance(representation, Latent):
+        check_latent(representation, facts.latent_hash, config["workdir"], "the model was trained in the latent of")
+    if facts is not None and isinstance(representation, PooledMel):
+        return dataclasses.replace(representation, mean=facts.mean)
     if facts is None or not isinstance(representation, LogMel):
         return representation
     check_mel(config["mel"], representation.mel, facts, "model")
@@ -220,6 +274,8 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
     parameterisation = make_parameterisation(config["parameterisation"])
     representation = make_representation(config["representation"], facts.channels, facts.rate_hz, facts)
     *bins, channels = representation.shape(1, facts.length_samples)[2:]
+    told = make_told(config, facts.channels, facts.rate_hz, make_representation)
+    check_told(told, config, representation, tuple(facts.conditions))
     training = dict(config["objective"])
     levels, weighting, audio_loss = training.pop("levels"), training.pop("weighting"), training.pop("audio_loss", {})
     objective = call(
@@ -229,7 +285,7 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         DIFFUSION_OPTIONS,
         network=make_network(
             config["network"],
-            _condition_specs(config, facts),
+            (*_condition_specs(config, facts), *told_specs(told, config, representation, facts.told)),
             audio_channels=channels,
             bins=bins[0] if bins else None,
             dtype=config["dtype"],
@@ -238,10 +294,12 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         sigma_data=float(np.float32(facts.sigma_data)),  # as the compiled step sees it, so that levels compare exactly
         strata=config["training"]["batch_size"],
         representation=representation,
-        conditions=tuple(config["conditions"]),
-        derived=make_derived(config, facts.rate_hz),
+        conditions=(*config["conditions"], *told_names(config)),
+        derived=(*make_derived(config, facts.rate_hz), *told.items()),
+        noise=told_noise(config, facts.told),
+        kept=told_names(config),
         prior=make_prior(config, facts.rate_hz),
-        finish=_finish(config, facts.rate_hz),
+        finish=_finish(config, facts.rate_hz) or add_level(told, representation),
         audio_loss=call("audio_loss", _audio_loss, audio_loss, AUDIO_LOSS_OPTIONS) if audio_loss else None,
         parameterisation=parameterisation,
         weighting=make_weighting(weighting, parameterisation),

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from audiodiff.build.choices import ConfigError, Table, call, choose, construct
 from audiodiff.data.sources import ConditionInfo
+from audiodiff.networks.autoencoder import Autoencode, Autoencoder
 from audiodiff.networks.classifier import LogMelClassifier
-from audiodiff.networks.conditions import ConditionSpec
+from audiodiff.networks.conditions import ConditionSpec, Route
 from audiodiff.networks.dilated_stack import DilatedStack
 from audiodiff.networks.embeddings import level_features
 from audiodiff.networks.functional import Classify, Functional
@@ -129,8 +130,19 @@ NETWORKS: Table[Any] = {
 TAKE_BINS = ("unet2d",)
 """Those of x [batch, frame, bin, channel]; any other is of [batch, time, channel], and takes bins as channels."""
 
+TAKE_SIGNALS: Mapping[str, tuple[Route, ...]] = {"unet1d": ("concat", "attention"), "dilated_stack": ("concat",)}
+"""Those that are told a signal, and by which routes; any other would not hear it."""
+
 CLASSIFIERS: Table[Any] = {"classifier": (LogMelClassifier, ("widths", "features"))}
 """Judges' networks, ``(heads, dtype, **options) -> module``."""
+
+AUTOENCODERS: Table[Any] = {
+    "autoencoder": (
+        Autoencoder,
+        ("factors", "channels", "encoder_blocks", "decoder_blocks", "latent_channels", "dilations", "overlap"),
+    )
+}
+"""Waveform to latent and back, ``(audio_channels, scale, dtype, **options) -> module``."""
 
 
 def make_conditions(infos: Mapping[str, ConditionInfo]) -> tuple[ConditionSpec, ...]:
@@ -164,11 +176,32 @@ def make_network(
     folded = 1 if takes_bins or bins is None else bins
     fixed = {"audio_channels": audio_channels * folded, "conditions": conditions}
     network = construct("network", NETWORKS, config, **fixed, dtype=choose("dtype", dtype, DTYPES))
+    _check_signals(config["name"], conditions)
     if bins is None or takes_bins:
         return Functional(network)
     return Functional(call("network", OverBins, {"name": config["name"]}, (), network=network))
 
 
+def _check_signals(name: str, conditions: tuple[ConditionSpec, ...]) -> None:
+    """Raise ConfigError where a network would not hear a signal by a route that it is told by."""
+    for spec in conditions:
+        heard = spec.routes if spec.kind != "signal" else TAKE_SIGNALS.get(name, ())
+        if deaf := [route for route in spec.routes if route not in heard]:
+            able = [network for network, routes in TAKE_SIGNALS.items() if deaf[0] in routes]
+            raise ConfigError(
+                f"network {name!r} does not hear {spec.name!r} by {deaf[0]}: use {' or '.join(able)}, or tell it by "
+                "frames or global"
+            )
+
+
 def make_classifier(config: Mapping[str, Any], heads: tuple[tuple[str, int], ...], dtype: str = "float32") -> Classify:
     """Build a judge's network with ``heads`` of (name, classes)."""
     return Classify(construct("network", CLASSIFIERS, config, heads=heads, dtype=choose("dtype", dtype, DTYPES)))
+
+
+def make_autoencoder(
+    config: Mapping[str, Any], *, audio_channels: int = 1, scale: float = 1.0, dtype: str = "float32"
+) -> Autoencode:
+    """Build an autoencoder of audio whose standard deviation is ``scale``."""
+    fixed = {"audio_channels": audio_channels, "scale": scale, "dtype": choose("dtype", dtype, DTYPES)}
+    return Autoencode(construct("network", AUTOENCODERS, config, **fixed))

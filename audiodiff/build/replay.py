@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-from audiodiff.build.model import Facts
+from audiodiff.build.joint import load_facts
 from audiodiff.build.objective import make_objective
 from audiodiff.training import read_config
 from audiodiff.training.replay import load_replay, report
@@ -22,6 +22,6 @@ def replay(workdir: str | os.PathLike[str], *, step: int | None = None, where: b
     folder = pathlib.Path(workdir).expanduser().resolve()
     config = read_config(folder)
     kept = load_replay(folder, step)
-    objective = make_objective(config, Facts.load(folder))
+    objective = make_objective(config, load_facts(config, folder))
     with jax.debug_nans(where):
         return report(objective, kept)

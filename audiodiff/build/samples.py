@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import pathlib
@@ -39,32 +40,40 @@ def write_samples(
     guidance: float | None = None,
     guide: Judge | None = None,
     guide_scale: float = 1.0,
+    seconds: float | None = None,
+    overlap_samples: int | None = None,
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Generate ``count`` clips of all combinations of labels in turn, those in ``fixed`` held.
 
-    Clip i is drawn from (seed, i) alone. A file is named by its values in the data set's order and its take,
+    Clip i is drawn from (seed, i) alone, and with ``seconds`` as long as that, in chunks that overlap by
+    ``overlap_samples`` (:meth:`Run.sample_long`). A file is named by its values in the data set's order and its take,
     ``7_theo_0.wav``; one that exceeds full scale is scaled down to it, and the gain is noted. A ``guide`` leads as
     :meth:`Run.sample` says, and ``fixed`` may hold labels that it alone hears.
     Returns the path of samples.json, which says how each was made and is written last.
-    Raises ConfigError for unknown conditions, labels or samplers and for a guide that does not fit, ValueError for a
-    clip that is not finite.
+    Raises ConfigError for unknown conditions, labels or samplers, for a guide that does not fit or is to lead chunks,
+    and for chunks that cannot be, ValueError for a clip that is not finite.
     """
+    if guide and seconds is not None:
+        raise ConfigError(f"a guide hears whole clips and {seconds:g} s are made in chunks: give seconds or a guide")
+    if overlap_samples is not None and seconds is None:
+        raise ConfigError(f"overlap_samples {overlap_samples} is of chunks, and none are made: give seconds too")
     turns = _turns(run, dict(fixed or {}), guide)
+    draw: Callable[..., np.ndarray] = functools.partial(run.sample, guide=guide, guide_scale=guide_scale)
+    if seconds is not None:
+        draw = functools.partial(run.sample_long, seconds=seconds, overlap_samples=overlap_samples)
     key = prng.stream(seed, "sample")
     batch = min(batch, count)
     made = []
     for begin in range(0, count, batch):
         numbers = np.arange(begin, begin + batch)  # whole batches: one shape, one compile
         asked = [turns[number % len(turns)] for number in numbers]
-        clips = run.sample(
+        clips = draw(
             prng.per_example(key, jnp.asarray(numbers)),
             {name: [one[name] for one in asked] for name in turns[0]},
             sampler=sampler,
             steps=steps,
             guidance=guidance,
-            guide=guide,
-            guide_scale=guide_scale,
         )
         for number, values, clip in list(zip(numbers.tolist(), asked, clips, strict=True))[: count - begin]:
             name = file_name(values, number // len(turns))
@@ -83,6 +92,8 @@ def write_samples(
         "sampler": settings,
         "guided_by": guide.weights_hash if guide else None,
         "guide_scale": guide_scale if guide else None,
+        "seconds": seconds,
+        "overlap_samples": overlap_samples,
         "samples": made,
     }
     write_json(out / SAMPLES_FILE, record)

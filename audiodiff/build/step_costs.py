@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from audiodiff import data, prng
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import DataSets
 from audiodiff.build.experiment import make_averages, make_training_optimiser
 from audiodiff.build.model import Facts, Model, make_model
-from audiodiff.evaluation.apart import median_seconds
+from audiodiff.evaluation.apart import lower, median_seconds
 from audiodiff.training import make_strategy
 from audiodiff.training.programs import Programs
 from audiodiff.training.state import init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
-from audiodiff.types import PyTree
+from audiodiff.types import Level, PyTree
 
 
 class StepCost(NamedTuple):
@@ -34,16 +35,19 @@ def untrained(config: Mapping[str, Any], sets: DataSets) -> tuple[Model, PyTree]
 
     What it costs is that of the trained one. Raises ConfigError for a model that is told a mel.
     """
+    model = _model(config, sets)
+    return model, model.objective.init(prng.stream(config["seed"], "init"), _batch(config, sets, 1))
+
+
+def _model(config: Mapping[str, Any], sets: DataSets) -> Model:
     split = sets.split(config["data"]["train_split"])
     length = config["data"]["length_samples"]
-    model = make_model(config, Facts(split.rate_hz, split.channels, length, 1.0, 0.0, split.conditions, ""))
-    return model, model.objective.init(prng.stream(config["seed"], "init"), _batch(config, sets, 1))
+    return make_model(config, Facts(split.rate_hz, split.channels, length, 1.0, 0.0, split.conditions, ""))
 
 
 def count_parameters(config: Mapping[str, Any], sets: DataSets) -> int:
     """Return how many numbers a config trains, without making any."""
-    shapes = jax.eval_shape(lambda: untrained(config, sets)[1])
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return sum(leaf.size for leaf in jax.tree.leaves(_shapes(config, sets)[1]))
 
 
 def step_costs(
@@ -61,6 +65,47 @@ def step_costs(
         name: StepCost(stepper.parameters, stepper.flops, taken / steps_a_turn)
         for (name, stepper), taken in zip(steppers.items(), seconds, strict=True)
     }
+
+
+class Flops(NamedTuple):
+    """Hold what the compiler counts in a model's programs, and the parameters that it trains.
+
+    ``step`` is a training step of a batch, ``evaluation`` one of the network without guidance and ``decoding`` the way
+    back to audio, both of one clip.
+    """
+
+    parameters: int
+    step: float
+    evaluation: float
+    decoding: float
+
+
+def count_flops(config: Mapping[str, Any], sets: DataSets) -> Flops:
+    """Return what training and sampling a config's model take, compiling nothing; NaN where nothing is counted."""
+    settings, (model, params) = config["training"], _shapes(config, sets)
+    objective, length = model.objective, config["data"]["length_samples"]
+    optimiser, averages = make_training_optimiser(config), make_averages(settings["ema"])
+    state = jax.eval_shape(lambda given: init_state(given, optimiser.transform, averages), params)
+    constants = Constants(as_pytree(objective), prng.stream(config["seed"], "train"), None)
+    step = make_step(optimiser, ema=averages)
+    batch = {name: jnp.asarray(value) for name, value in _batch(config, sets, 1).items()}
+    encoded = jax.eval_shape(objective.network.encode, params["network"], objective.raw_conditions(batch))
+    x = jax.ShapeDtypeStruct(objective.representation.shape(1, length), jnp.float32)
+    level = jax.eval_shape(lambda: Level(jnp.ones(1), jnp.ones(1)))
+    programs = (
+        lower(step, state, _batch(config, sets, settings["batch_size"]), constants),
+        lower(lambda params, *given: objective.denoiser(params)(*given), params, x, level, encoded),
+        lower(lambda x: objective.representation.decode(x, None, length), x),
+    )
+    counted = [float((one.cost_analysis() or {}).get("flops", math.nan)) for one in programs]
+    return Flops(sum(leaf.size for leaf in jax.tree.leaves(params)), *counted)
+
+
+def _shapes(config: Mapping[str, Any], sets: DataSets) -> tuple[Model, PyTree]:
+    """Return an untrained model, and the shapes of its parameters."""
+    model = _model(config, sets)
+    key, batch = prng.stream(config["seed"], "init"), _batch(config, sets, 1)
+    return model, jax.eval_shape(lambda: model.objective.init(key, batch))
 
 
 class _Stepper:

@@ -6,7 +6,14 @@ from audiodiff.training.evaluate import evaluate_loss
 from audiodiff.training.export import export_weights
 from audiodiff.training.interruption import Interrupted
 from audiodiff.training.loop import Batches, Result, train
-from audiodiff.training.optimisers import OPTIMISERS, SCHEDULES, WITH_AN_END, Optimiser, make_optimiser
+from audiodiff.training.optimisers import (
+    OPTIMISERS,
+    SCHEDULES,
+    WITH_AN_END,
+    Optimiser,
+    make_optimiser,
+    rest_without_gradient,
+)
 from audiodiff.training.parallel import STRATEGIES, make_strategy, whole
 from audiodiff.training.posthoc import reconstruct
 from audiodiff.training.report import NonFiniteError
@@ -45,6 +52,7 @@ __all__ = [
     "read_config",
     "read_metrics",
     "reconstruct",
+    "rest_without_gradient",
     "restore_params",
     "train",
     "whole",

@@ -175,6 +175,24 @@ def freeze(transform: optax.GradientTransformation, patterns: Sequence[str]) -> 
     return optax.partition({"trained": transform, "frozen": optax.set_to_zero()}, label)
 
 
+def rest_without_gradient(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Leave each part of the parameters, {name: part}, as it is in an update in which all of its gradients are 0.
+
+    Momentum and weight decay would move it, though it is not being trained. They go on meanwhile: a part that is
+    trained again finds its momentum faded, and learning rates follow the updates of the whole.
+    """
+
+    def update(gradients: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, state = transform.update(gradients, state, params)
+        held = {}
+        for name, part in updates.items():
+            trained = jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradients[name])]))
+            held[name] = optax.tree.where(trained, part, optax.tree.zeros_like(part))
+        return held, state
+
+    return optax.GradientTransformation(transform.init, update)
+
+
 def _kernel_axes(params: PyTree) -> PyTree:
     """Say how Muon flattens a kernel [..., in, out] into a matrix: every axis but the last is reduced over."""
     return jax.tree.map(

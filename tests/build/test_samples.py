@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -122,3 +123,21 @@ def test_what_the_guide_alone_hears_is_held_and_named(run, judge_workdir, tmp_pa
         {"pitch": "A2", "sound": "bell"},
         {"pitch": "B2", "sound": "bell"},
     ]
+
+
+def test_long_clips_are_those_of_the_run_and_are_recorded(run, tmp_path):
+    path = write_samples(run, tmp_path, count=1, seconds=0.4, overlap_samples=512, seed=3)
+    record = json.loads(path.read_text())
+    assert (record["seconds"], record["overlap_samples"]) == (0.4, 512)
+    (made,) = record["samples"]
+    keys = prng.per_example(prng.stream(3, "sample"), jnp.arange(1))
+    expected = run.sample_long(keys, made["conditions"], seconds=0.4, overlap_samples=512)[0]
+    np.testing.assert_allclose(read(tmp_path, made["file"]) * 10 ** (-made["gain_db"] / 20), expected, atol=1e-4)
+
+
+def test_long_clips_that_cannot_be_are_refused(run, judge_workdir, tmp_path):
+    with pytest.raises(ConfigError, match=r"a guide hears whole clips and 1 s are made in chunks"):
+        write_samples(run, tmp_path, count=1, seconds=1.0, guide=load_judge(judge_workdir))
+    with pytest.raises(ConfigError, match="overlap_samples 5 is of chunks, and none are made: give seconds too"):
+        write_samples(run, tmp_path, count=1, overlap_samples=5)
+    assert not list(tmp_path.iterdir())

@@ -12,9 +12,11 @@ from command import plain
 
 from audiodiff.build.experiment import make_averages, make_training_optimiser
 from audiodiff.build.model import Facts, make_judge, make_model
-from audiodiff.build.objective import make_speaker_objective
+from audiodiff.build.objective import make_objective, make_speaker_objective
 from audiodiff.build.process import make_grid
 from audiodiff.build.sampler import make_sampler
+from audiodiff.build.stages import check_order, stage_config
+from audiodiff.build.told import told_names
 from audiodiff.data import ConditionInfo
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,7 +46,13 @@ def leaves(config):
 
 
 def trained(config):
-    """Return the training configs in a config: itself, or those that a comparison gives the data of all."""
+    """Return the training configs in a config: itself, or those that others give the data of all."""
+    if config["task"] == "cascade":
+        check_order(config)
+        return [stage_config(config, stage) for stage in config["order"]]
+    if config["task"] == "hierarchy":
+        arms = [one for arm in config["arms"].values() for one in trained(arm)]
+        return [*arms, {**config["judge"], "data": config["data"]}]
     if config["task"] != "comparison":
         return [config]
     named = [*(config["arms"][name] for name in config["order"]), *(config.get(name) for name in ("judge", "vocoder"))]
@@ -64,6 +72,8 @@ def check_that_it_builds(config):
     data = config["data"]
     if config.get("representation", {}).get("inverter", {}).get("name") == "vocoder":
         config["representation"]["inverter"] = {"name": "griffin_lim"}  # for want of a trained one
+    if config.get("representation", {}).get("name") == "latent":
+        config["representation"] = {"name": "waveform"}  # likewise
     known = dict.fromkeys((*data["conditions"], *config["conditions"]), LABELS)
     facts = Facts(data["rate_hz"], data["channels"], data["length_samples"], 0.1, 0.0, known, "")
     make_training_optimiser(config)
@@ -74,8 +84,11 @@ def check_that_it_builds(config):
     if config["task"] == "speaker":
         assert (make_speaker_objective(config, facts).condition,) == config["conditions"]
         return
+    if config["task"] == "autoencoder":
+        assert make_objective(config, facts).network.ratio > 1
+        return
     model, sampler = make_model(config, facts), config["sampler"]
-    assert model.objective.conditions == config["conditions"]
+    assert model.objective.conditions == (*config["conditions"], *told_names(config))
     grid = make_grid(sampler["grid"], model.process, facts.sigma_data, sampler["steps"])
     assert grid.sigma.shape == (sampler["steps"] + 1,)
     make_sampler({"name": sampler["name"], **sampler["options"]})
@@ -84,5 +97,5 @@ def check_that_it_builds(config):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_says_what_it_asks_and_how_it_is_run(name):
     text = module(name).__doc__
-    assert "Question: " in text and re.search(r"experiments/(train|compare).py --config|make demo", text)
+    assert "Question: " in text and re.search(r"experiments/(train|compare|cascade).py --config|make demo", text)
     assert re.search(r"Cost|at most \d+ minutes", text)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from audiodiff.training.optimisers import OPTIMISERS, make_optimiser, make_schedule
+from audiodiff.training.optimisers import OPTIMISERS, make_optimiser, make_schedule, rest_without_gradient
 
 
 def rates(schedule, counts):
@@ -139,3 +139,26 @@ def test_what_cannot_be_frozen_is_told(patterns, words):
     transform = make_optimiser("adamw", learning_rate=0.1, frozen=patterns).transform
     with pytest.raises(ValueError, match=words):
         transform.init(PARAMS)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_part_without_gradient_rests_whatever_momentum_and_decay_would_do(name):
+    plain = make_optimiser(name, learning_rate=0.1, weight_decay=0.5, clip_norm=1.0).transform
+    resting = rest_without_gradient(plain)
+    params = {part: {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)} for part in ("first", "second")}
+    moving = jax.tree.map(jnp.ones_like, params)
+    halted = moving | {"first": jax.tree.map(jnp.zeros_like, moving["first"])}
+    barely = jax.tree.map(jnp.zeros_like, moving)
+    barely["first"]["bias"] = jnp.array([0.0, 0.0, 1e-3])
+    states = {transform: transform.init(params) for transform in (plain, resting)}
+    for gradients, rests in ((moving, []), (halted, ["first"]), (barely, ["second"])):
+        updates = {}
+        for transform, state in states.items():
+            updates[transform], states[transform] = transform.update(gradients, state, params)
+        expected = {
+            part: jax.tree.map(jnp.zeros_like, update) if part in rests else update
+            for part, update in updates[plain].items()
+        }
+        jax.tree.map(np.testing.assert_array_equal, updates[resting], expected)
+        assert all(np.any(leaf != 0) for part in rests for leaf in [updates[plain][part]["kernel"]])
+    jax.tree.map(np.testing.assert_array_equal, states[plain], states[resting])
