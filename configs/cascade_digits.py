@@ -13,6 +13,7 @@ waveform, by cascades over a pyramid of rates, and in a latent.
 ``:both``      ``:two`` with both
 ``:whole``     ``:two`` with a finer stage that makes the whole waveform anew, and may mend the coarse one
 ``:bands``     four stages side by side, one for each band of 1 kHz; only the lowest is told to the others
+``:frames``    frames of 16 ms (40 bands of log-mel), then samples told them, as a vocoder is
 ``:features``  an utterance, phrases of 256 ms, frames of 16 ms, then samples: log-mels pooled less and less
 ``:joint``     ``:two`` in one run of as many FLOPs, the finer stage beginning when a third of it is over
 ``:upsample``  one stage alone: bandwidth extension of recordings at 2 kHz (told what is in their band)
@@ -27,7 +28,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-CASCADES = ("two", "octave", "three", "attended", "both", "whole", "bands", "features", "joint", "smoke")
+CASCADES = ("two", "octave", "three", "attended", "both", "whole", "bands", "frames", "features", "joint", "smoke")
 ALONE = ("upsample", "latent")
 SIZES = (*CASCADES, *ALONE, "compare")
 
@@ -51,19 +52,20 @@ FRAMES = {
     "name": "unet1d",
     "stem": "random",
     "factors": (1, 2),
-    "channels": (64, 96),
+    "channels": (32, 48),
     "blocks": (1, 1),
     "attention_heads": (0, 4),
     "embedding": 128,
 }
 LATENT = NETWORK | {"factors": (1, 2, 2), "channels": (40, 48, 48), "stem": "random"}
-POINT = FRAMES | {"factors": (1,), "channels": (96,), "blocks": (2,), "attention_heads": (0,)}
+POINT = FRAMES | {"factors": (1,), "channels": (64,), "blocks": (2,), "attention_heads": (0,)}
 
 BUDGET_FLOPS = 1e13
 SHARES = {
     "two": {"low": 0.5, "fine": 0.5},
     "octave": {"low": 0.6, "fine": 0.4},
     "three": {"low": 0.4, "middle": 0.3, "fine": 0.3},
+    "frames": {"frames": 0.1, "samples": 0.9},
 }
 """The share of the budget that each stage may spend."""
 
@@ -71,6 +73,7 @@ STEPS = {
     "two": {"low": 6000, "fine": 3900},
     "octave": {"low": 5800, "fine": 4000},
     "three": {"low": 4800, "middle": 4300, "fine": 3000},
+    "frames": {"frames": 2900, "samples": 3900},
 }
 """What these shares buy."""
 
@@ -120,6 +123,12 @@ def arms() -> dict[str, dict[str, ConfigDict]]:
         "octave": {
             "low": stage(level((2,), 0), HALF, STEPS["octave"]["low"]),
             "fine": stage(level((2,), 1, (1,)), OCTAVE, STEPS["octave"]["fine"], low=told(level((2,), 0))),
+        },
+        "frames": {
+            "frames": stage(pooled(1), FRAMES, STEPS["frames"]["frames"]),
+            "samples": stage(
+                level(four, 1), SINGLE, STEPS["frames"]["samples"], frames=told(pooled(1), ("frames",), 0.25)
+            ),
         },
         "latent": {"whole": stage({"name": "latent", "workdir": "autoencoder"}, LATENT)},
         "two": {"low": low, "fine": fine()},
@@ -207,9 +216,11 @@ def _comparison() -> ConfigDict:
     config.name = "hierarchy"
     common.two_speakers(config)
     found = arms()
-    config.arms = ConfigDict({name: cascade(name, found[name]) for name in ("single", "two", "three", "latent")})
+    config.arms = ConfigDict(
+        {name: cascade(name, found[name]) for name in ("single", "two", "three", "frames", "latent")}
+    )
     # The share of the budget that each stage may spend.
-    config.shares = ConfigDict({name: SHARES[name] for name in ("two", "three")})
+    config.shares = ConfigDict({name: SHARES[name] for name in ("two", "three", "frames")})
     config.judge = common.compared_judge(common.MEL_8K)
     config.seeds = (0, 1, 2)
     config.budget_flops = BUDGET_FLOPS

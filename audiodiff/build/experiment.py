@@ -201,11 +201,11 @@ def _say_data(facts: Facts, objective: Any, folder: pathlib.Path) -> None:
         match measure_field():
             case (frames, bins):
                 hears = f"each bin hears {frames} frames and {bins} bins"
-            case positions if isinstance(objective.representation, Latent):
-                samples = positions * objective.representation.ratio
-                hears = f"each position hears {positions} positions ({samples / facts.rate_hz:.3g} s)"
-            case samples:
-                hears = f"each sample hears {samples} samples ({samples / facts.rate_hz:.3g} s)"
+            case positions:
+                # A sample of the clip, or a position of a slower level or a latent.
+                apart = facts.length_samples / objective.representation.shape(1, facts.length_samples)[1]
+                seconds = positions * apart / facts.rate_hz
+                hears = f"each position hears {positions} positions ({seconds:.3g} s)"
         print(f"network     {hears} by convolutions, more by attention where there is any", flush=True)
     if faults := [*statistics.damaged, *statistics.silent]:
         first = "; ".join(map(str, faults[:3]))
@@ -315,7 +315,8 @@ def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Measured, d
         return JudgeFeatures(mel), mel, None
     representation = make_representation(config["representation"], split.channels, split.rate_hz)
     if not (derived := dict(make_derived(config, split.rate_hz))):
-        return representation.encode, representation.mel if isinstance(representation, LogMel) else None, None
+        speaks = isinstance(representation, (LogMel, PooledMel))
+        return representation.encode, representation.mel if speaks else None, None
     prior, frames = make_prior(config, split.rate_hz), derived[MEL]
     return (
         lambda audio: prior.whiten(representation.encode(audio), {MEL: frames(audio)}),

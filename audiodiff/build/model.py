@@ -251,9 +251,7 @@ def make_representation(
     representation = construct("representation", REPRESENTATIONS, config, channels=channels, rate_hz=rate_hz)
     if facts is not None and isinstance(representation, Latent):
         check_latent(representation, facts.latent_hash, config["workdir"], "the model was trained in the latent of")
-    if facts is not None and isinstance(representation, PooledMel):
-        return dataclasses.replace(representation, mean=facts.mean)
-    if facts is None or not isinstance(representation, LogMel):
+    if facts is None or not isinstance(representation, (LogMel, PooledMel)):
         return representation
     check_mel(config["mel"], representation.mel, facts, "model")
     return dataclasses.replace(representation, mean=facts.mean)
@@ -300,7 +298,7 @@ def make_model(config: Mapping[str, Any], facts: Facts) -> Model:
         kept=told_names(config),
         prior=make_prior(config, facts.rate_hz),
         finish=_finish(config, facts.rate_hz) or add_level(told, representation),
-        audio_loss=call("audio_loss", _audio_loss, audio_loss, AUDIO_LOSS_OPTIONS) if audio_loss else None,
+        audio_loss=_make_audio_loss(audio_loss, representation) if audio_loss else None,
         parameterisation=parameterisation,
         weighting=make_weighting(weighting, parameterisation),
     )
@@ -347,6 +345,18 @@ def _needed(mel: dsp.MelSpec | None) -> dsp.MelSpec:
     if mel is None:
         raise ConfigError("it is made of the condition 'mel', which this model has not: use the standard prior")
     return mel
+
+
+def _make_audio_loss(config: Mapping[str, Any], representation: Representation) -> AudioLoss:
+    """Build the loss of decoded estimates; raise ConfigError where they are a part of the clip alone."""
+    if isinstance(representation, PyramidLevel) and (
+        representation.bands or representation.level < representation.pyramid.top
+    ):
+        raise ConfigError(
+            f"audio_loss compares with the whole clip, and this stage makes level {representation.level} of "
+            f"{representation.pyramid.top}, bands {representation.bands or 'all'}: take it to a model of all of it"
+        )
+    return call("audio_loss", _audio_loss, config, AUDIO_LOSS_OPTIONS)
 
 
 def _audio_loss(weight: float, fft_samples: tuple[int, ...], largest_ratio: float = 0.5) -> AudioLoss:

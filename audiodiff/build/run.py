@@ -394,6 +394,10 @@ def load(workdir: str | os.PathLike[str], *, ema: str | float | None = "default"
     """
     folder = pathlib.Path(workdir).expanduser().resolve()
     config = read_config(folder)
+    if "stages" in config:
+        raise ConfigError(
+            f"{folder} holds a cascade: load it by audiodiff.load, and sample it by experiments/cascade.py"
+        )
     facts = Facts.load(folder)
     if isinstance(ema, float):
         params, step, _ = reconstruct(folder, ema, step=step)

@@ -15,6 +15,7 @@ from audiodiff.build.data import DataSets
 from audiodiff.build.experiment import make_averages, make_training_optimiser
 from audiodiff.build.model import Facts, Model, make_model
 from audiodiff.evaluation.apart import lower, median_seconds
+from audiodiff.hierarchy.levels import PooledMel
 from audiodiff.training import make_strategy
 from audiodiff.training.programs import Programs
 from audiodiff.training.state import init_state
@@ -71,7 +72,7 @@ class Flops(NamedTuple):
     """Hold what the compiler counts in a model's programs, and the parameters that it trains.
 
     ``step`` is a training step of a batch, ``evaluation`` one of the network without guidance and ``decoding`` the way
-    back to audio, both of one clip.
+    back to audio (0 where there is none), both of one clip.
     """
 
     parameters: int
@@ -92,13 +93,15 @@ def count_flops(config: Mapping[str, Any], sets: DataSets) -> Flops:
     encoded = jax.eval_shape(objective.network.encode, params["network"], objective.raw_conditions(batch))
     x = jax.ShapeDtypeStruct(objective.representation.shape(1, length), jnp.float32)
     level = jax.eval_shape(lambda: Level(jnp.ones(1), jnp.ones(1)))
-    programs = (
+    programs = [
         lower(step, state, _batch(config, sets, settings["batch_size"]), constants),
         lower(lambda params, *given: objective.denoiser(params)(*given), params, x, level, encoded),
-        lower(lambda x: objective.representation.decode(x, None, length), x),
-    )
+    ]
+    goes_back = not isinstance(objective.representation, PooledMel)
+    if goes_back:
+        programs.append(lower(lambda x: objective.representation.decode(x, None, length), x))
     counted = [float((one.cost_analysis() or {}).get("flops", math.nan)) for one in programs]
-    return Flops(sum(leaf.size for leaf in jax.tree.leaves(params)), *counted)
+    return Flops(sum(leaf.size for leaf in jax.tree.leaves(params)), *counted, *([] if goes_back else [0.0]))
 
 
 def _shapes(config: Mapping[str, Any], sets: DataSets) -> tuple[Model, PyTree]:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -35,23 +37,25 @@ import command
 from audiodiff import dsp, prng
 from audiodiff.build.cascade import Cascade, assemble, stage_config
 from audiodiff.build.comparison_cells import Bench, Comparison
-from audiodiff.build.data import make_data
+from audiodiff.build.data import DataSets, make_data
 from audiodiff.build.experiment import run_experiment
-from audiodiff.build.run import load_run
+from audiodiff.build.model import make_representation
+from audiodiff.build.run import Run, load_run
 from audiodiff.build.step_costs import count_flops
 from audiodiff.metrics.intervals import mean_figure
 from audiodiff.training.workdir import config_hash, environment, write_json
 from configs import cascade_digits
 
 ALLOCATIONS: dict[str, tuple[str, ...]] = {
-    "single": ("1", "2", "3", "4", "6", "10", "20"),
+    "single": ("1", "2", "3", "4", "6", "10", "20", "3@10", "3@5", "4@10"),
     "latent": ("4", "6", "10", "20"),
     "two": ("4-2", "6-2", "6-4", "10-4", "6-4g", "10-4g", "10-6g", "20-6g"),
+    "frames": ("4-3", "4-4", "6-4", "10-4", "10-6", "20-6", "20-6g"),
     "three": ("6-4-4", "10-4-4", "10-4-4g", "10-6-6g", "20-6-6g"),
 }
-"""Steps of the sampler by stage; the coarsest is guided, with a g all are."""
+"""Steps of the sampler by stage; the coarsest is guided, with a g all are. @5 begins at sigma 5 and not at 40."""
 
-FULL = {"single": "20", "latent": "20", "two": "20-6g", "three": "20-6-6g"}
+FULL = {"single": "20", "latent": "20", "two": "20-6g", "frames": "20-6", "three": "20-6-6g"}
 """Those of the configs, at which errors are traced."""
 
 NOISES = (0.0, 0.25, 0.5, 1.0)
@@ -86,7 +90,11 @@ class Study:
 
     def __init__(self, config: Mapping[str, Any], workdir: pathlib.Path, results: pathlib.Path):
         self.config, self.workdir, self.results = config, workdir, results
-        self.sets = make_data(config["data"])
+
+    @functools.cached_property
+    def sets(self) -> DataSets:
+        """The data of all."""
+        return make_data(self.config["data"])
 
     def cascade(self, arm: str, seed: int) -> dict[str, Any]:
         """Return the config of an arm's cascade, or of a variant of "two".
@@ -182,29 +190,37 @@ def evaluate(study: Study, judge: pathlib.Path, chosen: list[str]) -> None:
     comparison = Comparison({"data": study.config["data"]}, judge.resolve().parent, study.results)
     bench = Bench.load(comparison)
     if not (path := study.results / "real.json").exists():
-        clips = bench.train.audio[np.resize(np.arange(len(bench.train.audio)), len(bench.test.audio))]
-        write_json(path, {"bands_db": band_errors(clips, bench.test.audio)})
+        write_json(path, real(study, bench))
     noises = [f"noise{largest:g}" for largest in NOISES]
     for arm, seed in itertools.product((*study.config["arms"], *noises, "attended"), study.config["seeds"]):
         path = study.results / f"{arm}_{seed}.json"
-        if path.exists() or (chosen and path.stem not in chosen):
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        done = known.get("allocations", {})
+        if (known and (arm in noises or set(done) >= set(allocations(arm)))) or (chosen and path.stem not in chosen):
             continue
         try:
             cascade = study.load("two" if arm == "noise0.5" else arm, seed)
         except FileNotFoundError as error:
             print(f"{path.stem} is left out: {error}", flush=True)
             continue
-        keep(
-            path, by_noise(cascade, bench, float(arm[5:])) if arm in noises else by_steps(cascade, bench, arm), cascade
-        )
+        if arm in noises:
+            keep(path, by_noise(cascade, bench, float(arm[5:])), cascade)
+            continue
+        missing = {steps: measured(cascade, bench, steps) for steps in allocations(arm) if steps not in done}
+        errors = known.get("swaps") or swaps(cascade, bench, FULL.get(arm, FULL["two"]))
+        keep(path, {"allocations": done | missing, "swaps": errors}, cascade)
 
 
-def by_steps(cascade: Cascade, bench: Bench, arm: str) -> dict[str, Any]:
-    """Return the figures of a cascade by the steps it takes, and with the truth in place of its stages."""
-    full = FULL.get(arm, FULL["two"])
+def real(study: Study, bench: Bench) -> dict[str, Any]:
+    """Return the figures of real clips, and of what the coarsest level of two has of them, its other bands silent."""
+    test = bench.test
+    clips = bench.train.audio[np.resize(np.arange(len(bench.train.audio)), len(test.audio))]
+    low = make_representation(study.config["arms"]["two"]["stages"]["low"]["representation"], 1, test.rate_hz)
+    alone = np.asarray(low.decode(low.encode(jnp.asarray(test.audio)), None, test.audio.shape[1]))
     return {
-        "allocations": {steps: measured(cascade, bench, steps) for steps in ALLOCATIONS.get(arm, (full,))},
-        "swaps": swaps(cascade, bench, full),
+        "test": figures_of(bench, test.audio, test.labels),
+        "low alone": figures_of(bench, alone, test.labels),
+        "bands_db": band_errors(clips, test.audio),
     }
 
 
@@ -276,21 +292,37 @@ def sampled(
     told: Mapping[str, float],
 ) -> np.ndarray:
     """Return ``count`` clips [clip, time]; clip i depends on its number, its labels and what is given alone."""
-    made = []
+    made, (counts, guidance, sigma_max) = [], allocated(list(cascade.runs), steps)
+    sampler = dataclasses.replace(
+        cascade, runs={stage: begins_at(run, sigma_max) if sigma_max else run for stage, run in cascade.runs.items()}
+    )
     for begin in range(0, count, BATCH):
         numbers = np.arange(begin, begin + BATCH) % count  # whole batches: one shape, one compile
         asked: dict[str, Any] = {name: values[numbers].tolist() for name, values in labels.items()}
         truth = {stage: audio[numbers] for stage, audio in given.items()}
         keys = prng.per_example(prng.stream(0, "sample"), jnp.asarray(numbers))
-        counts, guidance = allocated(list(cascade.runs), steps)
-        made.append(cascade.sample(keys, asked | dict(told), steps=counts, guidance=guidance, given=truth))
+        made.append(sampler.sample(keys, asked | dict(told), steps=counts, guidance=guidance, given=truth))
     return np.concatenate(made)[:count]
 
 
-def allocated(order: list[str], steps: str) -> tuple[dict[str, int], dict[str, float]]:
-    """Read steps as "6-4g": how many of each stage, and how strongly it is guided."""
-    counts = dict(zip(order, map(int, steps.rstrip("g").split("-")), strict=True))
-    return counts, {stage: 2.0 if stage == order[0] or steps.endswith("g") else 1.0 for stage in order}
+def allocations(arm: str) -> tuple[str, ...]:
+    """Return the steps at which an arm, or a variant of "two", is measured."""
+    return ALLOCATIONS.get(arm, (FULL["two"],))
+
+
+def allocated(order: list[str], steps: str) -> tuple[dict[str, int], dict[str, float], float]:
+    """Read steps as "6-4g": how many of each stage, how strongly it is guided, and sigma_max where one is given."""
+    text, _, sigma_max = steps.partition("@")
+    counts = dict(zip(order, map(int, text.rstrip("g").split("-")), strict=True))
+    guidance = {stage: 2.0 if stage == order[0] or text.endswith("g") else 1.0 for stage in order}
+    return counts, guidance, float(sigma_max or 0)
+
+
+def begins_at(run: Run, sigma_max: float) -> Run:
+    """Return a run whose grid begins at another noise."""
+    sampler = run.config["sampler"]
+    grid = {**sampler["grid"], "sigma_max": sigma_max}
+    return dataclasses.replace(run, config={**run.config, "sampler": {**sampler, "grid": grid}})
 
 
 def band_errors(audio: np.ndarray, real: np.ndarray) -> list[float]:
@@ -364,7 +396,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def cost_mflop(study: Study, costs: Mapping[str, Any], arm: str, steps: str) -> float:
     """Return what a clip costs in MFLOP: evaluations of the networks, twice where guided, and decoding."""
-    counts, guidance = allocated(list(study.cascade(arm, 0)["order"]), steps)
+    counts, guidance, _ = allocated(list(study.cascade(arm, 0)["order"]), steps)
     total = 0.0
     for stage, count in counts.items():
         cost = costs["two" if study.is_variant(arm) else arm][stage]

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import audiodiff
 from audiodiff import prng
 from audiodiff.build.cascade import assemble, load_cascade, train_cascade
 from audiodiff.build.cascade_samples import write_cascade_samples
 from audiodiff.build.choices import ConfigError
 from audiodiff.build.data import make_data
-from audiodiff.build.run import Run
+from audiodiff.build.run import Run, load_run
 from audiodiff.build.stages import check_order, sources_of, stage_config
 from audiodiff.build.step_costs import untrained
 from audiodiff.data import write_audio
@@ -300,6 +301,12 @@ def test_a_missing_stage_is_named_with_the_way_to_train_it(folder, tmp_path):
         load_cascade(tmp_path / "cascade")
     cascade = load_cascade(tmp_path / "cascade", runs={"fine": folder / "fine"})
     assert cascade.runs["fine"].workdir == folder / "fine"
+
+
+def test_a_cascade_is_loaded_as_what_it_is_and_is_no_single_run(folder):
+    assert audiodiff.load(folder).config["order"] == ["low", "fine"]
+    with pytest.raises(ConfigError, match="holds a cascade: load it by audiodiff.load, and sample it by experiments/"):
+        load_run(folder)
 
 
 def test_a_folder_of_another_kind_is_refused(workdir):

@@ -359,3 +359,24 @@ def test_a_stage_of_features_is_sampled_as_it_is_and_cannot_be_listened_to(stage
     x = run.sample(KEY, {"voice": audio(2)}, decoded=False)
     assert x.shape == (2, 16, 8) and np.isfinite(x).all()
     assert abs(run.model.objective.representation.mean - run.facts.mean) == 0 != run.facts.mean
+
+
+def test_a_loss_of_the_audio_is_for_models_of_all_of_it(config):
+    facts = Facts(8000, 1, 512, 0.1, 0.0, {}, "")
+    loss = config["objective"] | {"audio_loss": {"weight": 0.1, "fft_samples": (64,)}}
+    own = config | {"conditions": (), "objective": loss}
+    assert make_model(own | {"representation": level(2)}, facts).objective.audio_loss is not None
+    for part in (level(1), level(2, bands=(1,))):
+        with pytest.raises(
+            ConfigError, match=r"audio_loss compares with the whole clip, and this stage makes level \d of 2"
+        ):
+            make_model(own | {"representation": part}, facts)
+
+
+def test_a_stage_of_pooled_mels_is_held_to_the_mel_that_it_was_measured_in():
+    made = representation(MEL)
+    facts = Facts(8000, 1, 512, 1.0, -7.0, {}, "", mel=made.mel.to_dict())
+    assert make_representation(MEL, 1, 8000, facts).mean == -7.0
+    changed = {**MEL, "mel": MEL["mel"] | {"bands": 6}}
+    with pytest.raises(ConfigError, match="has changed since the model was trained: bands is 6 and was 8"):
+        make_representation(changed, 1, 8000, facts)
