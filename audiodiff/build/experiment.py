@@ -315,8 +315,8 @@ def _encoder(config: Mapping[str, Any], split: data.Source) -> tuple[Measured, d
         return JudgeFeatures(mel), mel, None
     representation = make_representation(config["representation"], split.channels, split.rate_hz)
     if not (derived := dict(make_derived(config, split.rate_hz))):
-        speaks = isinstance(representation, (LogMel, PooledMel))
-        return representation.encode, representation.mel if speaks else None, None
+        spoken = representation.mel if isinstance(representation, (LogMel, PooledMel)) else None
+        return representation.encode, spoken, None
     prior, frames = make_prior(config, split.rate_hz), derived[MEL]
     return (
         lambda audio: prior.whiten(representation.encode(audio), {MEL: frames(audio)}),

@@ -47,10 +47,10 @@ from audiodiff.training.workdir import config_hash, environment, write_json
 from configs import cascade_digits
 
 ALLOCATIONS: dict[str, tuple[str, ...]] = {
-    "single": ("1", "2", "3", "4", "6", "10", "20", "3@10", "3@5", "4@10"),
+    "single": ("1", "2", "3", "4", "6", "10", "20", "2@10", "2@5", "3@10", "3@5", "4@10"),
     "latent": ("4", "6", "10", "20"),
-    "two": ("4-2", "6-2", "6-4", "10-4", "6-4g", "10-4g", "10-6g", "20-6g"),
-    "frames": ("4-3", "4-4", "6-4", "10-4", "10-6", "20-6", "20-6g"),
+    "two": ("4-2", "6-2", "6-4", "10-4", "6-4g", "10-4g", "10-6g", "20-6g", "4-3@10", "6-4@10"),
+    "frames": ("4-3", "4-4", "6-4", "10-4", "10-6", "20-6", "20-6g", "4-2@10", "6-3@10", "6-4@10"),
     "three": ("6-4-4", "10-4-4", "10-4-4g", "10-6-6g", "20-6-6g"),
 }
 """Steps of the sampler by stage; the coarsest is guided, with a g all are. @5 begins at sigma 5 and not at 40."""
