@@ -16,10 +16,13 @@ waveform, by cascades over a pyramid of rates, and in a latent.
 ``:frames``    frames of 16 ms (40 bands of log-mel), then samples told them, as a vocoder is
 ``:features``  an utterance, phrases of 256 ms, frames of 16 ms, then samples: log-mels pooled less and less
 ``:joint``     ``:two`` in one run of as many FLOPs, the finer stage beginning when a third of it is over
-``:upsample``  one stage alone: bandwidth extension of recordings at 2 kHz (told what is in their band)
-``:latent``    one model in the latent of runs/autoencoder (configs/autoencoder_digits.py)
 ``:compare``   all arms of experiments/studies/hierarchy.py, at equal training FLOPs
 ``:smoke``     seconds; shows that everything runs, not that it learns
+
+Two are one model each, trained by experiments/train.py:
+
+``:upsample``  bandwidth extension of recordings at 2 kHz: run.sample(key, {"low": audio, "digit": ...}), of their audio
+``:latent``    the waveform in the latent of runs/autoencoder (configs/autoencoder_digits.py)
 
 Cost: ``:two`` takes 1e13 FLOPs, as a cell of the comparison does. Result: docs/results/hierarchy.md.
 """
@@ -73,7 +76,7 @@ STEPS = {
     "two": {"low": 6000, "fine": 3900},
     "octave": {"low": 5800, "fine": 4000},
     "three": {"low": 4800, "middle": 4300, "fine": 3000},
-    "frames": {"frames": 2900, "samples": 3900},
+    "frames": {"frames": 2600, "samples": 3900},
 }
 """What these shares buy."""
 

@@ -3,7 +3,7 @@
     python experiments/sample.py --workdir=runs/digits_cpu --out=samples --num=60
     python experiments/sample.py --workdir=runs/digits_cpu --out=samples --num=4 --conditions=digit=7,speaker=theo
     python experiments/sample.py --workdir=runs/digits_cpu --out=guided --guide=runs/judge_digits --guide_scale=2
-    python experiments/sample.py --workdir=runs/sustained_16k_cpu --out=minutes --num=1 --seconds=60
+    python experiments/sample.py --workdir=runs/sustained_16k_gpu --out=minutes --num=1 --seconds=60
 
 Without --conditions all combinations of the labels come in turn. A file's name begins with its labels, 7_theo_0.wav;
 samples.json says how each was made. Clip i depends on --seed and i alone, whatever --num and --batch are. With
@@ -34,15 +34,6 @@ EMA = flags.DEFINE_string(
 CONDITIONS = flags.DEFINE_string("conditions", "", "Values to hold, as digit=7,speaker=theo.")
 
 
-def held(text: str) -> dict[str, str]:
-    """Read ``digit=7,speaker=theo``."""
-    parts = [part.partition("=") for part in text.split(",") if part]
-    for name, equals, _ in parts:
-        if not equals:
-            raise ValueError(f"--conditions has {name!r} without a value: write it as digit=7,speaker=theo")
-    return {name.strip(): value.strip() for name, _, value in parts}
-
-
 def average(text: str) -> str | float | None:
     """Read default, a name, none or a relative length."""
     try:
@@ -62,7 +53,7 @@ def main() -> None:
         count=NUM.value,
         batch=BATCH.value,
         seed=SEED.value,
-        fixed=held(CONDITIONS.value),
+        fixed=command.pairs("conditions", CONDITIONS.value),
         sampler=SAMPLER.value,
         steps=STEPS.value,
         guidance=GUIDANCE.value,

@@ -12,7 +12,6 @@ several stages, and ``output`` that the sound is.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -33,10 +32,11 @@ from audiodiff.build.model import without_remat
 from audiodiff.build.run import Loaded, Run, load_run
 from audiodiff.build.run import load as load_one
 from audiodiff.build.stages import check_order, sources_of, stage_config
-from audiodiff.hierarchy.levels import PooledMel, PyramidLevel
-from audiodiff.hierarchy.told import Told
+from audiodiff.hierarchy.levels import PyramidLevel
+from audiodiff.hierarchy.told import Told, is_own, taken_off
 from audiodiff.training import latest_step, prepare_workdir, read_config, restore_params
-from audiodiff.types import Array, Representation
+from audiodiff.training.workdir import CONFIG_FILE, ENV_FILE
+from audiodiff.types import Array
 
 TASK = "cascade"
 
@@ -53,6 +53,8 @@ def train_cascade(
     ``max_minutes`` is of each. With a section ``joint`` all are trained in one run. Raises what :func:`run_experiment`
     raises, and ConfigError for stages that cannot be one sound.
     """
+    if config["task"] != TASK:
+        raise ConfigError(f"the config is of a {config['task']} and no cascade: train it by experiments/train.py")
     check_order(config)
     for stage in stages:
         choose("stage", stage, config["stages"])
@@ -61,9 +63,16 @@ def train_cascade(
             raise ConfigError(f"stages is {stages} and joint trains all in one run: name none, or take joint away")
         run_experiment(joint_config(config), workdir, max_minutes=max_minutes)
         return
+    new = not (workdir.expanduser() / CONFIG_FILE).exists()
     folder = prepare_workdir(workdir, config)
-    for stage in stages or config["order"]:
-        run_experiment(stage_config(config, stage), folder / stage, max_minutes=max_minutes)
+    try:
+        for stage in stages or config["order"]:
+            run_experiment(stage_config(config, stage), folder / stage, max_minutes=max_minutes)
+    except BaseException:
+        # Else a config with a typing error would own the folder, and refuse the mended one.
+        if new and not any((folder / stage / ENV_FILE).exists() for stage in config["order"]):
+            (folder / CONFIG_FILE).unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class Cascade:
                 length_samples=length_samples,
                 decoded=not handed_on,
             )
-            made[stage] = x + _mean(run.model.objective.representation) if handed_on else x
+            made[stage] = x + taken_off(run.model.objective.representation) if handed_on else x
         return made
 
     def sources(self, level: str) -> tuple[str, ...]:
@@ -135,22 +144,12 @@ class Cascade:
         """The stages whose array goes to others as it is, and whose audio nobody needs."""
         told = [(level, one) for run in self.runs.values() for level, one in run.levels.items()]
         wanted = set(self.output)
-        wanted |= {source for level, one in told for source in self.sources(level) if not self._is_own(source, one)}
+        wanted |= {source for level, one in told if not self._is_own(level, one) for source in self.sources(level)}
         return frozenset(set(self.runs) - wanted)
 
-    def _is_own(self, stage: str, told: Told) -> bool:
-        """Return whether what others are told is the very array that a stage makes."""
-        return _bare(self.runs[stage].model.objective.representation) == told.level
-
-
-def _bare(representation: Representation) -> Representation:
-    """Return a representation without the mean that training takes off it."""
-    return dataclasses.replace(representation, mean=0.0) if isinstance(representation, PooledMel) else representation
-
-
-def _mean(representation: Representation) -> float:
-    """Return the mean that training takes off a representation, and that others are told with it."""
-    return representation.mean if isinstance(representation, PooledMel) else 0.0
+    def _is_own(self, level: str, told: Told) -> bool:
+        """Return whether what others are told is the very array that one stage makes."""
+        return is_own(told, [self.runs[source].model.objective.representation for source in self.sources(level)])
 
 
 def _count(conditions: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> int:
@@ -242,19 +241,32 @@ def assemble(config: Mapping[str, Any], runs: Mapping[str, Run]) -> Cascade:
 
 def _check_source(cascade: Cascade, stage: str, level: str, told: Told) -> None:
     """Raise ConfigError unless what a stage is told lies in what its sources make."""
-    made = {source: _bare(cascade.runs[source].model.objective.representation) for source in cascade.sources(level)}
-    if list(made.values()) == [told.level]:
+    made = {source: cascade.runs[source].model.objective.representation for source in cascade.sources(level)}
+    if is_own(told, list(made.values())):
         return
+    wanted, told_bands = told.level, set[int]()
     for source, representation in made.items():
-        if not isinstance(representation, PyramidLevel) or not isinstance(told.level, PyramidLevel):
+        if not isinstance(representation, PyramidLevel) or not isinstance(wanted, PyramidLevel):
             raise ConfigError(
-                f"stage {stage!r} was trained to be told {told.level} as {level!r}, and stage {source!r} makes "
+                f"stage {stage!r} was trained to be told {wanted} as {level!r}, and stage {source!r} makes "
                 f"{representation}: train one of them anew"
             )
+        below = representation.level == wanted.level - 1
         for what in ("pyramid", "waveform", "level"):
-            ours, theirs = getattr(told.level, what), getattr(representation, what)
-            if ours != theirs:
+            ours, theirs = getattr(wanted, what), getattr(representation, what)
+            if ours != theirs and not (what == "level" and below):
                 raise ConfigError(
                     f"stage {stage!r} was trained to be told {level!r} of the {what} {ours}, and stage {source!r} was "
                     f"trained on {theirs}: train one of them anew"
                 )
+        whole = not representation.bands or cascade.runs[source].model.objective.finish is not None
+        if below:
+            told_bands |= {0} if whole else set()  # the level below is the lowest band
+        else:
+            told_bands |= set(wanted.all_bands if whole else representation.bands)
+    assert isinstance(wanted, PyramidLevel)  # or a source had been refused; sources_of gives one or more
+    if lacking := sorted(set(wanted.bands or wanted.all_bands) - told_bands):
+        raise ConfigError(
+            f"stage {stage!r} was trained to be told {level!r} with its bands {wanted.bands or 'all'}, and "
+            f"{', '.join(made)} make no band {lacking[0]}: name all that make it in sources"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -112,11 +113,13 @@ def examine_autoencoder(
     """Send the test clips of an autoencoder's own data there and back, and write WORKDIR/examination.json.
 
     Returns its path, what it holds, and the figures: SI-SDR and multi-resolution STFT distance over the clips and, with
-    a judge, its accuracy on clips as they are and on what came back. Raises ConfigError for a judge at another rate.
+    a judge, its accuracy on clips as they are and on what came back. Raises ValueError for a judge at another rate.
     """
     codec, config = load_autoencoder(workdir), read_config(workdir)
     settings, sets = _data_at(config, data_root)
-    clips = read_clips(sets.split(settings["test_split"]), sets.preparation)
+    # As they are: what varies them in training would be heard by the judge.
+    plain = dataclasses.replace(sets.preparation, max_shift_samples=0, flip_polarity=False)
+    clips = read_clips(sets.split(settings["test_split"]), plain)
     length = clips.audio.shape[1]
     back = codec.decode(codec.encode(clips.audio, clips.rate_hz), length)
     distance = dsp.multi_resolution_stft_distance(back, clips.audio, MULTI_RESOLUTION)

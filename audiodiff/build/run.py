@@ -217,14 +217,14 @@ class Run:
             raise ConfigError(
                 f"overlap_samples is {overlap} and the model was trained at {window}: give 0 to {window - 1}"
             )
-        self._check_long(mode)
         settings = self.settings(sampler=sampler, steps=steps, guidance=guidance)
+        self._check_long(mode, overlap, settings["name"])
         asked = self.encode_conditions(conditions or {}, len(key) if key.ndim else None, length=length)
         arguments, choices = self.program(key, asked, settings)
         return LONG[mode](arguments, choices, self.facts.rate_hz, length, window, overlap)
 
-    def _check_long(self, mode: str) -> None:
-        """Raise ConfigError where the model or its conditions cannot be cut as the mode does."""
+    def _check_long(self, mode: str, overlap: int, sampler: str) -> None:
+        """Raise ConfigError where the model, its conditions or the sampler cannot be cut as the mode does."""
         representation, window = self.model.objective.representation, self.facts.length_samples
         timed = START_SECONDS in self.conditions
         if mode != "chunks" and timed:
@@ -236,8 +236,22 @@ class Run:
             )
         along = [name for name in self.conditions if len(self.facts.conditions[name].shape) > 1]
         along += [name for name, told in self.levels.items() if not told.whole]
+        along += [MEL] if self.frames else []
         if mode == "chunks" and along:
             raise ConfigError(f"condition {along[0]!r} lies along the clip, which no chunk hears: take windowed")
+        if mode == "chunks" and sampler == "adaptive":
+            raise ConfigError("chunks share the grid of their levels, and the adaptive sampler has none: take windowed")
+        sections = told_sections(self.config)
+        if attended := [name for name in self.levels if "attention" in sections[name]["by"]]:
+            raise ConfigError(
+                f"level {attended[0]!r} is attended to as a whole, and a window would not find its place on it: sample "
+                f"{window} samples at a time"
+            )
+        if overlap and representation.shape(1, window - overlap)[1] == representation.shape(1, window)[1]:
+            raise ConfigError(
+                f"overlap_samples is {overlap}, less than a position of this model: give 0 or at least "
+                f"{-(-window // representation.shape(1, window)[1])}"
+            )
 
     def program(
         self, key: Array, asked: Mapping[str, Array], settings: Mapping[str, Any]
@@ -281,7 +295,7 @@ class Run:
         """Check known audio and bring what is kept to the level of training: gains in dB, and (audio, keep)."""
         shape = self.model.objective.representation.shape(1, length)
         if len(shape) != 3 or shape[1] != length:
-            kind = "spectra" if len(shape) != 3 else "latents"
+            kind = "spectra" if len(shape) != 3 else "positions that are no samples"
             raise ConfigError(
                 f"known audio is kept sample by sample, and this model is of {kind}: take one of waveforms"
             )

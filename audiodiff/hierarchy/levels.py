@@ -54,6 +54,11 @@ class PyramidLevel:
         return set(self.bands) == set(range(1, self._factor))
 
     @property
+    def all_bands(self) -> tuple[int, ...]:
+        """All bands that the level has, of which the lowest is the level below; (0,) of the coarsest."""
+        return tuple(range(self._factor)) if self.level else (0,)
+
+    @property
     def signal(self) -> PyramidLevel:
         """The whole level."""
         return PyramidLevel(self.pyramid, self.level, (), self.waveform)

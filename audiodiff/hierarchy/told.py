@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from audiodiff.diffusion.noise import standard_normal
 from audiodiff.diffusion.processes import expand
+from audiodiff.hierarchy.levels import PooledMel
 from audiodiff.hierarchy.pyramid import Pyramid
 from audiodiff.types import Array, Conditions, Representation
 
@@ -40,6 +42,17 @@ class Told:
         """Return the shape of the array of clips of that length."""
         shape = self.level.shape(batch, length_samples)
         return (batch, shape[1] * shape[2]) if self.whole else shape
+
+
+def taken_off(representation: Representation) -> float:
+    """Return the mean that training takes off a level of features, and that others are told with it."""
+    return representation.mean if isinstance(representation, PooledMel) else 0.0
+
+
+def is_own(told: Told, makers: Sequence[Representation]) -> bool:
+    """Return whether what is told is the very array, its mean added, that one stage makes: there is no other maker."""
+    bare = [dataclasses.replace(one, mean=0.0) if isinstance(one, PooledMel) else one for one in makers]
+    return bare == [told.level]
 
 
 @dataclass(frozen=True)

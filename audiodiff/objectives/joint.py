@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from audiodiff import prng
 from audiodiff.diffusion.processes import expand
-from audiodiff.hierarchy.levels import PooledMel
-from audiodiff.hierarchy.told import Told
+from audiodiff.hierarchy.told import Told, is_own, taken_off
 from audiodiff.objectives.diffusion import DiffusionObjective
 from audiodiff.types import Array, Conditions, Context, PyTree
 
@@ -180,8 +179,7 @@ class JointObjective:
         objective, made = stage.objective, {}
         if "array" in ways:
             x = objective.prior.colour(estimate, raw)
-            mean = objective.representation.mean if isinstance(objective.representation, PooledMel) else 0.0
-            made["array"] = x + mean
+            made["array"] = x + taken_off(objective.representation)
         if "audio" in ways:
             audio = objective.decode(estimate, raw, length_samples, prng.stream(key, "decode"))
             made["audio"] = audio if objective.finish is None else objective.finish(audio, raw)
@@ -194,9 +192,7 @@ class JointObjective:
 
     def _is_own(self, sources: tuple[str, ...], told: Told) -> bool:
         """Return whether what is told is the very array that one stage makes."""
-        makers = [stage.objective.representation for stage in self.stages if stage.name in sources]
-        bare = [dataclasses.replace(one, mean=0.0) if isinstance(one, PooledMel) else one for one in makers]
-        return bare == [told.level]
+        return is_own(told, [stage.objective.representation for stage in self.stages if stage.name in sources])
 
 
 def _levels(stage: Stage) -> list[tuple[str, Told, tuple[str, ...]]]:

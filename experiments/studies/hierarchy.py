@@ -1,6 +1,7 @@
 """Hold cascades and a latent against one model of the whole waveform, at equal training FLOPs.
 
     python experiments/compare.py --config=configs/compare_digits.py --workdir=runs/compare --stage=train --cells=judge
+    python experiments/train.py --config=configs/autoencoder_digits.py --workdir=runs/hierarchy/autoencoder
     python experiments/studies/hierarchy.py --workdir=runs/hierarchy --judge=runs/compare/judge --stage=train
     python experiments/studies/hierarchy.py --workdir=runs/hierarchy --judge=runs/compare/judge --stage=evaluate
     python experiments/studies/hierarchy.py --stage=report
@@ -36,6 +37,7 @@ import command
 
 from audiodiff import dsp, prng
 from audiodiff.build.cascade import Cascade, assemble, stage_config
+from audiodiff.build.choices import choose
 from audiodiff.build.comparison_cells import Bench, Comparison
 from audiodiff.build.data import DataSets, make_data
 from audiodiff.build.experiment import run_experiment
@@ -122,6 +124,11 @@ class Study:
             stages = ["fine"] if self.is_variant(arm) else self.cascade(arm, seed)["order"]
             yield from (Cell(arm, seed, stage) for stage in stages)
 
+    def results_named(self) -> set[str]:
+        """Return the names of all results by seed."""
+        arms = (*self.config["arms"], *(f"noise{largest:g}" for largest in NOISES), "attended")
+        return {f"{arm}_{seed}" for arm, seed in itertools.product(arms, self.config["seeds"])}
+
     def calibrate(self) -> dict[str, Any]:
         """Return what each stage costs in FLOPs, and the steps that its share of the budget buys."""
         path = self.results / "calibration.json"
@@ -170,6 +177,9 @@ def main() -> None:
     config = command.plain(cascade_digits.get_config("compare"))
     study = Study(config, arguments.workdir.resolve(), arguments.results)
     chosen = [name for name in arguments.cells.split(",") if name]
+    known = {cell.name for cell in study.cells()} if arguments.stage == "train" else study.results_named()
+    for name in chosen:
+        choose("cell", name, dict.fromkeys(known))
     if arguments.stage == "calibrate":
         study.calibrate()
     if arguments.stage == "train":
@@ -237,7 +247,7 @@ def keep(path: pathlib.Path, record: dict[str, Any], cascade: Cascade) -> None:
     made = environment()
     stages = {
         stage: {
-            "config_hash": config_hash({**run.config, "data": {**run.config["data"], "root": ""}}),
+            "config_hash": config_hash(anywhere(run.config)),
             "weights_hash": run.weights_hash,
             "steps": run.step,
         }
@@ -246,6 +256,12 @@ def keep(path: pathlib.Path, record: dict[str, Any], cascade: Cascade) -> None:
     own = {key: made[key] for key in ("time", "commit", "clean_tree")}
     write_json(path, {**record, "stages": stages, "made": own})
     print(f"wrote {path}", flush=True)
+
+
+def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without what depends on where its data and its autoencoder lie."""
+    representation = {key: value for key, value in config["representation"].items() if key != "workdir"}
+    return {**config, "representation": representation, "data": {**config["data"], "root": ""}}
 
 
 def measured(cascade: Cascade, bench: Bench, steps: str, told: Mapping[str, float] | None = None) -> dict[str, Any]:

@@ -32,6 +32,9 @@ SOUND = np.random.default_rng(0).uniform(-0.3, 0.3, (2, LENGTH)).astype(np.float
 MEL = {"name": "librosa", "fft_samples": 256, "hop_samples": 128, "window_samples": 256, "bands": 8}
 
 
+UNET = {"name": "unet1d", "factors": (8, 2), "channels": (12, 16), "blocks": (0, 0), "attention_heads": (0, 2)}
+
+
 def level(number, bands=(), factors=(4,), **options):
     return {"name": "pyramid", "factors": factors, "level": number, "bands": bands, "frame_samples": 64, **options}
 
@@ -230,6 +233,51 @@ def test_a_stage_that_was_trained_on_another_pyramid_is_refused(cascade_config, 
     runs["low"] = lively_run(config, "low")
     with pytest.raises(ConfigError, match=said):
         assemble(config, runs)
+
+
+def test_a_level_must_be_made_with_all_of_its_bands(cascade_config):
+    """Of bands side by side a finer stage may be told the sum, if all that make it are named."""
+    config = cascade_config("bands")
+    finer = copy.deepcopy(config["stages"]["low"])
+    finer |= {"representation": level(1), "told": {"all": told(level(1))}}
+    config["stages"]["finer"] = finer
+    config |= {"order": (*config["order"], "finer"), "output": ("finer",)}
+    every = ("low", "band1", "band2", "band3")
+    runs = {stage: lively_run(config, stage) for stage in config["order"]}
+    with pytest.raises(
+        ConfigError, match="to be told 'all' with its bands all, and low, band1 make no band 2: name all"
+    ):
+        assemble(config | {"sources": {"all": ("low", "band1")}}, runs)
+    cascade = assemble(config | {"sources": {"all": every}}, runs)
+    made = cascade.make(KEYS, ASKED)
+    by_hand = runs["finer"].sample(
+        jnp.stack([prng.stream(key, "finer") for key in KEYS]), ASKED | {"all": sum(made[stage] for stage in every)}
+    )
+    np.testing.assert_allclose(made["finer"], by_hand, atol=1e-5)
+
+
+def test_a_config_with_a_typing_error_does_not_own_the_folder(cascade_config, tmp_path):
+    config = cascade_config("two")
+    wrong = copy.deepcopy(config)
+    wrong["stages"]["low"]["optimiser"]["name"] = "adamm"
+    with pytest.raises(ConfigError, match="adamm"):
+        train_cascade(wrong, tmp_path / "cascade")
+    assert not (tmp_path / "cascade" / "config.json").exists()
+    with pytest.raises(ConfigError, match="of a diffusion and no cascade: train it by experiments/train.py"):
+        train_cascade(stage_config(config, "low"), tmp_path / "other")
+
+
+def test_windows_of_what_cannot_be_cut_are_refused(cascade_config):
+    config = cascade_config("two")
+    with pytest.raises(
+        ConfigError, match="overlap_samples is 3, less than a position of this model: give 0 or at least 4"
+    ):
+        lively_run(config, "low").sample_long(KEYS, ASKED, seconds=0.5, mode="windowed", overlap_samples=3)
+    config["stages"]["fine"] |= {"told": {"low": told(level(0), ("attention",))}, "network": UNET}
+    with pytest.raises(
+        ConfigError, match="level 'low' is attended to as a whole, and a window would not find its place"
+    ):
+        lively_run(config, "fine").sample_long(KEYS, ASKED | {"low": SOUND}, seconds=0.5, mode="windowed")
 
 
 def test_unknown_stages_are_told_when_sampling(lively_cascade):

@@ -92,7 +92,7 @@ def test_a_model_in_the_latent_trains_and_what_it_makes_is_audio_of_the_length_a
     assert run.facts.latent_hash == load_autoencoder(codec_workdir).weights_hash
     audio = run.sample(jax.random.key(0), {"sound": ["ah", "ee"], "pitch": "A2"}, length_samples=1990, steps=2)
     assert audio.shape == (2, 1990) and np.isfinite(audio).all() and np.ptp(audio, axis=1).min() > 1e-4
-    with pytest.raises(ConfigError, match="known audio is kept sample by sample, and this model is of latents"):
+    with pytest.raises(ConfigError, match="known audio is kept sample by sample, and this model is of positions"):
         run.sample(jax.random.key(0), {"sound": "ah", "pitch": "A2"}, known=(AUDIO[:1], np.arange(2048) < 99))
 
 

@@ -314,6 +314,10 @@ def test_long_audio_has_any_length_and_a_clip_does_not_hear_its_batch(lively, mo
         ({"seconds": 1, "overlap_samples": 2048}, "overlap_samples is 2048 and the model was trained at 2048: give 0"),
         ({"seconds": 1, "overlap_samples": -1}, "overlap_samples is -1"),
         ({"seconds": 1, "mode": "chunk"}, "unknown mode 'chunk'; choose one of chunks"),
+        (
+            {"seconds": 1, "sampler": "adaptive"},
+            "chunks share the grid of their levels, and the adaptive sampler has none",
+        ),
     ],
 )
 def test_long_audio_that_cannot_be_is_refused(run, options, said):

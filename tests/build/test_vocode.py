@@ -76,6 +76,12 @@ def test_a_run_and_its_inverter_are_the_same_sampler(vocoder_run):
     assert ours.shape == (2, 2048) and np.abs(ours).max() > 1e-4
 
 
+def test_no_chunk_hears_its_part_of_a_mel(vocoder_run):
+    mel = np.zeros((64, 8), np.float32)
+    with pytest.raises(ConfigError, match="condition 'mel' lies along the clip, which no chunk hears: take windowed"):
+        vocoder_run.sample_long(jax.random.key(0), {"mel": mel}, seconds=1)
+
+
 def test_a_log_mel_model_decodes_through_it(vocoder_run, vocoder_config):
     inverter = {"name": "vocoder", "workdir": str(vocoder_run.workdir), "steps": 2}
     config = {"name": "log_mel", "mel": vocoder_config["mel"], "inverter": inverter}
