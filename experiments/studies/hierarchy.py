@@ -428,15 +428,14 @@ def draw(results: pathlib.Path, figures: Mapping[str, Any]) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for arm, rows in figures["allocations"].items():
-        if len(rows) > 1:
-            ordered = sorted(rows.values(), key=lambda row: row["mflop"])
-            plot(left, [row["mflop"] for row in ordered], [row["accuracy digit"] for row in ordered], arm)
+    for arm in ALLOCATIONS:
+        rows = figures["allocations"].get(arm, {}).values()
+        # Points alone: those of an arm differ in guidance and in where the grid begins, too.
+        plot(left, [row["mflop"] for row in rows], [row["accuracy digit"] for row in rows], arm, "o")
     left.set(xscale="log", xlabel="MFLOP a clip", ylabel="digits heard in %", ylim=(0, 102))
     for largest, rows in figures["by_noise"].items():
-        plot(
-            right, list(map(float, rows)), [row["accuracy digit"] for row in rows.values()], f"trained up to {largest}"
-        )
+        accuracies = [row["accuracy digit"] for row in rows.values()]
+        plot(right, list(map(float, rows)), accuracies, f"trained up to {largest}", "o-")
     right.set(xlabel="noise of the condition at sampling, in its standard deviations", ylabel="digits heard in %")
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -444,11 +443,11 @@ def draw(results: pathlib.Path, figures: Mapping[str, Any]) -> None:
     figure.savefig(results / "hierarchy.png", dpi=110)
 
 
-def plot(axes: Any, x: list[float], values: list[dict[str, float]], label: str) -> None:
+def plot(axes: Any, x: list[float], values: list[dict[str, float]], label: str, style: str) -> None:
     """Plot means over seeds with their intervals."""
     y = np.array([value["value"] for value in values])
     spread = np.abs(np.array([[value["low"], value["high"]] for value in values]).T - y)
-    axes.errorbar(x, y, yerr=spread, marker="o", capsize=2, label=label)
+    axes.errorbar(x, y, yerr=spread, fmt=style, capsize=2, label=label)
 
 
 if __name__ == "__main__":
