@@ -220,10 +220,10 @@ def _comparison() -> ConfigDict:
     common.two_speakers(config)
     found = arms()
     config.arms = ConfigDict(
-        {name: cascade(name, found[name]) for name in ("single", "two", "three", "frames", "latent")}
+        {name: cascade(name, found[name]) for name in ("single", "two", "octave", "three", "frames", "latent")}
     )
     # The share of the budget that each stage may spend.
-    config.shares = ConfigDict({name: SHARES[name] for name in ("two", "three", "frames")})
+    config.shares = ConfigDict({name: SHARES[name] for name in ("two", "octave", "three", "frames")})
     config.judge = common.compared_judge(common.MEL_8K)
     config.seeds = (0, 1, 2)
     config.budget_flops = BUDGET_FLOPS

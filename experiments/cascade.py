@@ -2,7 +2,7 @@
 
     python experiments/cascade.py --config=configs/cascade_digits.py:two --workdir=runs/two [--stages=low,fine]
     python experiments/cascade.py --workdir=runs/two --out=samples --num=60 [--steps=low=10,fine=4]
-    python experiments/cascade.py --workdir=runs/two --out=wide --given=low=narrow.wav --conditions=digit=7,speaker=nicolas
+    python experiments/cascade.py --workdir=runs/two --out=wide --given=low=narrow.wav --conditions=digit=7
 
 The first trains, and goes on where it stopped; stages may be trained by several processes side by side. The second
 samples. The third gives a recording in place of what a stage makes, and the finer stages make the rest: bandwidth

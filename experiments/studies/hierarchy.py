@@ -53,11 +53,12 @@ ALLOCATIONS: dict[str, tuple[str, ...]] = {
     "latent": ("4", "6", "10", "20"),
     "two": ("4-2", "6-2", "6-4", "10-4", "6-4g", "10-4g", "10-6g", "20-6g", "4-3@10", "6-4@10"),
     "frames": ("4-3", "4-4", "6-4", "10-4", "10-6", "20-6", "20-6g", "4-2@10", "6-3@10", "6-4@10"),
+    "octave": ("4-2", "6-2", "6-3", "6-4", "6-4g", "10-4g", "10-6g", "20-6g", "4-3@10"),
     "three": ("6-4-4", "10-4-4", "10-4-4g", "10-6-6g", "20-6-6g"),
 }
 """Steps of the sampler by stage; the coarsest is guided, with a g all are. @5 begins at sigma 5 and not at 40."""
 
-FULL = {"single": "20", "latent": "20", "two": "20-6g", "frames": "20-6", "three": "20-6-6g"}
+FULL = {"single": "20", "latent": "20", "two": "20-6g", "octave": "20-6g", "frames": "20-6", "three": "20-6-6g"}
 """Those of the configs, at which errors are traced."""
 
 NOISES = (0.0, 0.25, 0.5, 1.0)
