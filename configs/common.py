@@ -5,12 +5,7 @@ from ml_collections import ConfigDict
 
 def diffusion() -> ConfigDict:
     """Return a diffusion run: EDM on the waveform, a U-Net, DPM-Solver++ 2M."""
-    config = ConfigDict()
-    config.task = "diffusion"
-    config.seed = 0
-    config.dtype = "float32"
-    config.conditions = ()
-    config.data = data()
+    config = _run("diffusion")
     config.representation = ConfigDict({"name": "waveform", "preemphasis": 0.0})
     config.process = ConfigDict({"name": "edm"})
     config.parameterisation = "edm"
@@ -27,8 +22,6 @@ def diffusion() -> ConfigDict:
             "bands": 4,
         }
     )
-    config.optimiser = optimiser()
-    config.training = training()
     config.sampler = ConfigDict(
         {
             "name": "dpmpp_2m",
@@ -46,28 +39,16 @@ def diffusion() -> ConfigDict:
 
 def judge() -> ConfigDict:
     """Return a judge: a classifier of log-mels with a class for what is no such sound."""
-    config = ConfigDict()
-    config.task = "judge"
-    config.seed = 0
-    config.dtype = "float32"
-    config.conditions = ()
-    config.data = data()
+    config = _run("judge")
     config.mel = ConfigDict(MEL_8K)
     config.network = ConfigDict({"name": "classifier", "widths": (64, 96, 128)})
     config.objective = ConfigDict({"reject_probability": 0.2, "noise_probability": 0.5, "max_shift_samples": 800})
-    config.optimiser = optimiser()
-    config.training = training()
     return config
 
 
 def autoencoder() -> ConfigDict:
     """Return an autoencoder of waveforms: no conditions, a distance of spectra and one of samples."""
-    config = ConfigDict()
-    config.task = "autoencoder"
-    config.seed = 0
-    config.dtype = "float32"
-    config.conditions = ()
-    config.data = data()
+    config = _run("autoencoder")
     config.network = ConfigDict({"name": "autoencoder"})
     config.objective = ConfigDict(
         {
@@ -78,6 +59,13 @@ def autoencoder() -> ConfigDict:
             "latent_noise": 0.05,
         }
     )
+    return config
+
+
+def _run(task: str) -> ConfigDict:
+    """Return what the runs of all tasks have: data, optimiser, the loop's settings."""
+    config = ConfigDict({"task": task, "seed": 0, "dtype": "float32", "conditions": ()})
+    config.data = data()
     config.optimiser = optimiser()
     config.training = training()
     return config

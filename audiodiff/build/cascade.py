@@ -25,7 +25,7 @@ import numpy as np
 
 from audiodiff import prng
 from audiodiff.build.choices import ConfigError, choose
-from audiodiff.build.experiment import run_experiment
+from audiodiff.build.experiment import claimed, run_experiment
 from audiodiff.build.joint import TASK as JOINT
 from audiodiff.build.joint import joint_config, load_facts, make_models, member_config
 from audiodiff.build.model import without_remat
@@ -34,8 +34,7 @@ from audiodiff.build.run import load as load_one
 from audiodiff.build.stages import check_order, sources_of, stage_config
 from audiodiff.hierarchy.levels import PyramidLevel
 from audiodiff.hierarchy.told import Told, is_own, taken_off
-from audiodiff.training import latest_step, prepare_workdir, read_config, restore_params
-from audiodiff.training.workdir import CONFIG_FILE, ENV_FILE
+from audiodiff.training import latest_step, read_config, restore_params
 from audiodiff.types import Array
 
 TASK = "cascade"
@@ -63,16 +62,9 @@ def train_cascade(
             raise ConfigError(f"stages is {stages} and joint trains all in one run: name none, or take joint away")
         run_experiment(joint_config(config), workdir, max_minutes=max_minutes)
         return
-    new = not (workdir.expanduser() / CONFIG_FILE).exists()
-    folder = prepare_workdir(workdir, config)
-    try:
+    with claimed(workdir, config) as folder:
         for stage in stages or config["order"]:
             run_experiment(stage_config(config, stage), folder / stage, max_minutes=max_minutes)
-    except BaseException:
-        # Else a config with a typing error would own the folder, and refuse the mended one.
-        if new and not any((folder / stage / ENV_FILE).exists() for stage in config["order"]):
-            (folder / CONFIG_FILE).unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True)

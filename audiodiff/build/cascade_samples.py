@@ -5,15 +5,15 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Mapping
 
-import jax.numpy as jnp
 import numpy as np
 
-from audiodiff import data, prng
+from audiodiff import data
 from audiodiff.build.cascade import Cascade, load_cascade
 from audiodiff.build.choices import ConfigError, choose
-from audiodiff.build.samples import SAMPLES_FILE, combinations, file_name
+from audiodiff.build.samples import SAMPLES_FILE, combinations, write_clips
 from audiodiff.data.normalisation import audible_gain_db
 from audiodiff.training.workdir import write_json
+from audiodiff.types import Array
 
 
 def write_cascade_samples(
@@ -40,21 +40,12 @@ def write_cascade_samples(
         choose("stage", stage, cascade.runs)
     turns = _turns(cascade, dict(fixed or {}))
     recorded = {stage: _recording(cascade, pathlib.Path(path)) for stage, path in (given or {}).items()}
-    key, batch, made = prng.stream(seed, "sample"), min(batch, count), []
-    for begin in range(0, count, batch):
-        numbers = np.arange(begin, begin + batch)  # whole batches: one shape, one compile
-        asked = [turns[number % len(turns)] for number in numbers]
-        clips = cascade.sample(
-            prng.per_example(key, jnp.asarray(numbers)),
-            {name: [one[name] for one in asked] for name in turns[0]},
-            steps=steps,
-            given={stage: np.repeat(audio[None], batch, axis=0) for stage, audio in recorded.items()},
-        )
-        for number, values, clip in list(zip(numbers.tolist(), asked, clips, strict=True))[: count - begin]:
-            name = file_name(values, number // len(turns))
-            gain_db = data.write_audio(out / name, clip, cascade.last.facts.rate_hz, peak="scale")
-            made.append({"file": name, "conditions": values, "number": number, "gain_db": gain_db})
-        say(f"{min(begin + batch, count)} of {count} clips")
+
+    def draw(keys: Array, conditions: Mapping[str, list[str]]) -> np.ndarray:
+        told = {stage: np.repeat(audio[None], len(keys), axis=0) for stage, audio in recorded.items()}
+        return cascade.sample(keys, conditions, steps=steps, given=told)
+
+    made = write_clips(out, draw, turns, count, batch, seed, cascade.last.facts.rate_hz, say)
     record = {
         "stages": {stage: {"step": run.step, "weights_hash": run.weights_hash} for stage, run in cascade.runs.items()},
         "rate_hz": cascade.last.facts.rate_hz,

@@ -110,7 +110,7 @@ def run_experiment(
         )
     choose("ema_choice", settings["ema_choice"], {**averages, "": None})
     optimiser = make_training_optimiser(config)
-    with _claimed(workdir, config) as folder:
+    with claimed(workdir, config, _may_change(config)) as folder:
         sets = make_data(config["data"])
         with leader_first("facts"):
             facts = _all_facts(config, sets, folder)
@@ -248,23 +248,25 @@ def _warm_start(objective: Objective, config: Mapping[str, Any], batches: data.B
 
 
 @contextlib.contextmanager
-def _claimed(workdir: pathlib.Path, config: Mapping[str, Any]) -> Iterator[pathlib.Path]:
-    """Write the config into the workdir, and take it back from a run that fails before its first step.
+def claimed(
+    workdir: pathlib.Path, config: Mapping[str, Any], may_change: Collection[str] = MAY_CHANGE
+) -> Iterator[pathlib.Path]:
+    """Write the config into the workdir, and take it back from a run or cascade that fails before its first step.
 
     Else a workdir would belong to the config with the typing error for ever, and refuse the mended one.
     """
     with leader_first("config"):
         new = not (workdir.expanduser() / CONFIG_FILE).exists()
-        folder = prepare_workdir(workdir, config, may_change=_may_change(config))
+        folder = prepare_workdir(workdir, config, may_change=may_change)
     try:
         yield folder
     except BaseException:
-        if new and not (folder / ENV_FILE).exists():
-            for name in (CONFIG_FILE, FACTS_FILE, STATISTICS_FILE):
-                (folder / name).unlink(missing_ok=True)
-            for stage in config.get("stages", ()):
+        places = [folder, *(folder / stage for stage in config.get("stages", ()))]
+        if new and not any((place / ENV_FILE).exists() for place in places):
+            (folder / CONFIG_FILE).unlink(missing_ok=True)
+            for place in places:
                 for name in (FACTS_FILE, STATISTICS_FILE):
-                    (folder / stage / name).unlink(missing_ok=True)
+                    (place / name).unlink(missing_ok=True)
         raise
 
 

@@ -7,7 +7,8 @@ import itertools
 import math
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -62,24 +63,8 @@ def write_samples(
     draw: Callable[..., np.ndarray] = functools.partial(run.sample, guide=guide, guide_scale=guide_scale)
     if seconds is not None:
         draw = functools.partial(run.sample_long, seconds=seconds, overlap_samples=overlap_samples)
-    key = prng.stream(seed, "sample")
-    batch = min(batch, count)
-    made = []
-    for begin in range(0, count, batch):
-        numbers = np.arange(begin, begin + batch)  # whole batches: one shape, one compile
-        asked = [turns[number % len(turns)] for number in numbers]
-        clips = draw(
-            prng.per_example(key, jnp.asarray(numbers)),
-            {name: [one[name] for one in asked] for name in turns[0]},
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-        )
-        for number, values, clip in list(zip(numbers.tolist(), asked, clips, strict=True))[: count - begin]:
-            name = file_name(values, number // len(turns))
-            gain_db = write_audio(out / name, clip, run.facts.rate_hz, peak="scale")
-            made.append({"file": name, "conditions": values, "number": number, "gain_db": gain_db})
-        say(f"{min(begin + batch, count)} of {count} clips")
+    draw = functools.partial(draw, sampler=sampler, steps=steps, guidance=guidance)
+    made = write_clips(out, draw, turns, count, batch, seed, run.facts.rate_hz, say)
     settings = run.settings(sampler=sampler, steps=steps, guidance=guidance)
     settings["guidance_interval"] = [b if math.isfinite(b) else None for b in settings["guidance_interval"]]
     record = {
@@ -98,6 +83,35 @@ def write_samples(
     }
     write_json(out / SAMPLES_FILE, record)
     return out / SAMPLES_FILE
+
+
+def write_clips(
+    out: pathlib.Path,
+    draw: Callable[..., np.ndarray],
+    turns: Sequence[Mapping[str, str]],
+    count: int,
+    batch: int,
+    seed: int,
+    rate_hz: int,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Write ``count`` clips of ``draw(keys [batch], conditions)``, their conditions in turn; return what each is.
+
+    Clip i is drawn from (seed, i) alone.
+    """
+    key, batch = prng.stream(seed, "sample"), min(batch, count)
+    made: list[dict[str, Any]] = []
+    for begin in range(0, count, batch):
+        numbers = np.arange(begin, begin + batch)  # whole batches: one shape, one compile
+        asked = [turns[int(number) % len(turns)] for number in numbers]
+        conditions = {name: [one[name] for one in asked] for name in turns[0]}
+        clips = draw(prng.per_example(key, jnp.asarray(numbers)), conditions)
+        for number, values, clip in list(zip(numbers.tolist(), asked, clips, strict=True))[: count - begin]:
+            name = file_name(values, number // len(turns))
+            gain_db = write_audio(out / name, clip, rate_hz, peak="scale")
+            made.append({"file": name, "conditions": values, "number": number, "gain_db": gain_db})
+        say(f"{min(begin + batch, count)} of {count} clips")
+    return made
 
 
 def file_name(values: Mapping[str, str], take: int) -> str:

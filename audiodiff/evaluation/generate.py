@@ -82,15 +82,11 @@ def generate(
     on what else is in the batch. ``known`` is (audio, keep), keep bool [batch, time]: there x_0 is that of the audio,
     and the rest is made to go with it (:class:`Inpaint`). A ``guide`` hears each estimate of x_0 decoded, known audio
     included, and what it says passes back through decoder and network (:class:`Classifier`). Without ``decoded`` it is
-    the array x of the representation that is returned. Weights, keys, conditions,
-    guidance, known audio, guide and the values of the grid are arguments, so that changing them compiles nothing;
-    another sampler, number of steps, batch or length does.
+    the array x of the representation that is returned. Weights, keys, conditions, guidance, known audio, guide and the
+    values of the grid are arguments, so that changing them compiles nothing; another sampler, number of steps, batch or
+    length does.
     """
-    told = objective.hide(conditions, jax.vmap(lambda key: prng.stream(key, "condition noise"))(keys))
-    encoded = objective.network.encode(params["network"], told)
-    denoise: Any = objective.denoiser(params)
-    if guided:
-        denoise = ClassifierFree(denoise, objective.null(params, told), **guidance)
+    denoise, encoded = model_under(objective, params, keys, conditions, guidance, guided)
     shape = objective.representation.shape(len(keys), length_samples)
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
@@ -109,5 +105,28 @@ def generate(
     x0 = sampler(denoise, x, grid, encoded, path)
     if not decoded:
         return objective.prior.colour(x0, conditions)
-    audio = decode(x0)
+    return finished(objective, x0, conditions, length_samples)
+
+
+def model_under(
+    objective: DiffusionObjective,
+    params: PyTree,
+    keys: Array,
+    conditions: Conditions,
+    guidance: Mapping[str, Array | float],
+    guided: bool,
+    wrap: Callable[[Denoiser], Any] = lambda denoise: denoise,
+) -> tuple[Any, dict[str, Array]]:
+    """Return the Denoiser, guided where it is to be, and what it is told; guidance goes around the wrapped one."""
+    told = objective.hide(conditions, jax.vmap(lambda key: prng.stream(key, "condition noise"))(keys))
+    encoded = objective.network.encode(params["network"], told)
+    denoise = wrap(objective.denoiser(params))
+    if guided:
+        denoise = ClassifierFree(denoise, objective.null(params, told), **guidance)
+    return denoise, encoded
+
+
+def finished(objective: DiffusionObjective, x0: Array, conditions: Conditions, length_samples: int) -> Array:
+    """Return the audio of x_0, decoded and with what sampled audio still undergoes."""
+    audio = objective.decode(x0, conditions, length_samples)
     return audio if objective.finish is None else objective.finish(audio, conditions)

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from audiodiff import prng
 from audiodiff.data.pipeline import START_SECONDS
-from audiodiff.diffusion.guidance import ClassifierFree
 from audiodiff.diffusion.noise import initial_noise
+from audiodiff.evaluation.generate import finished, model_under
 from audiodiff.hierarchy.chunks import Carry, first_carry, next_chunk
 from audiodiff.hierarchy.windows import Windowed
 from audiodiff.objectives.diffusion import DiffusionObjective
-from audiodiff.types import Array, Conditions, Denoiser, Level, PyTree
+from audiodiff.types import Array, Conditions, Level, PyTree
 
 
 class Progress(NamedTuple):
@@ -114,13 +113,12 @@ def generate_windowed(
     shape = functools.partial(objective.representation.shape, len(keys))
     window, rest = shape(window_samples)[1], shape(window_samples - overlap_samples)[1]
     windowed = functools.partial(Windowed, window_positions=window, overlap_positions=window - rest, together=together)
-    denoise, encoded = _model(objective, params, keys, conditions, guidance, guided, windowed)
+    denoise, encoded = model_under(objective, params, keys, conditions, guidance, guided, windowed)
     start, path = jax.vmap(jax.random.split, out_axes=1)(keys)
     first = Level(grid.alpha[0], grid.sigma[0])
     x = initial_noise(start, shape(length_samples), first, sigma_data=objective.sigma_data)
     x0 = sampler(denoise, x, grid, encoded, path)
-    audio = objective.decode(x0, conditions, length_samples)
-    return audio if objective.finish is None else objective.finish(audio, conditions)
+    return finished(objective, x0, conditions, length_samples)
 
 
 def _chunk(
@@ -141,26 +139,8 @@ def _chunk(
     if START_SECONDS in conditions:
         elapsed = conditions[START_SECONDS] + carry.number * hop_seconds
         conditions = {**conditions, START_SECONDS: elapsed}
-    denoise, encoded = _model(objective, params, keys, conditions, guidance, guided)
+    denoise, encoded = model_under(objective, params, keys, conditions, guidance, guided)
     x, carry = next_chunk(sampler, denoise, carry, hop, keys, grid, encoded, objective.sigma_data)
     heard = jnp.concatenate([past, x, carry.end], axis=1)
     audio = objective.decode(heard, conditions, heard.shape[1])[:, window : window + hop]
     return audio, Progress(carry, heard[:, hop : hop + window])
-
-
-def _model(
-    objective: DiffusionObjective,
-    params: PyTree,
-    keys: Array,
-    conditions: Conditions,
-    guidance: Mapping[str, Array | float],
-    guided: bool,
-    wrap: Callable[[Denoiser], Denoiser] = lambda denoise: denoise,
-) -> tuple[Denoiser, dict[str, Array]]:
-    """Return the Denoiser, guided where it is to be, and what it is told; guidance goes around the wrapped one."""
-    told = objective.hide(conditions, jax.vmap(lambda key: prng.stream(key, "condition noise"))(keys))
-    encoded = objective.network.encode(params["network"], told)
-    denoise = wrap(objective.denoiser(params))
-    if guided:
-        denoise = ClassifierFree(denoise, objective.null(params, told), **guidance)
-    return denoise, encoded
