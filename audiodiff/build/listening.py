@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import signal
+import scipy  # its parts load when they are first used
 
 from audiodiff import dsp, prng
 from audiodiff.build.choices import ConfigError, choose
@@ -181,9 +181,9 @@ def anchor(audio: np.ndarray, rate_hz: int, cutoff_hz: int) -> np.ndarray:
             f"an anchor at {cutoff_hz} Hz takes nothing from clips at {rate_hz} Hz: "
             f"give --anchors_hz from 1 to {rate_hz * 7 // 16}, 7/16 of the rate"
         )
-    taps, beta = signal.kaiserord(60, 2 * (cutoff_hz / 7) / rate_hz)
-    lowpass = signal.firwin(taps | 1, cutoff_hz * 15 / 14, window=("kaiser", beta), fs=rate_hz)
-    return signal.fftconvolve(audio, lowpass[:, None], mode="same", axes=0)
+    taps, beta = scipy.signal.kaiserord(60, 2 * (cutoff_hz / 7) / rate_hz)
+    lowpass = scipy.signal.firwin(taps | 1, cutoff_hz * 15 / 14, window=("kaiser", beta), fs=rate_hz)
+    return scipy.signal.fftconvolve(audio, lowpass[:, None], mode="same", axes=0)
 
 
 def _groups(settings: Settings) -> list[tuple[str, ...]]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # loads scipy.signal when it is first used
+import scipy  # its parts load when they are first used
 
 from audiodiff.data.randomness import generator
 from audiodiff.data.sources import ConditionInfo, Item

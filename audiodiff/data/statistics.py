@@ -165,6 +165,8 @@ def is_clipped(audio: np.ndarray) -> bool:
     Sound at the file's own rate is meant: resampling rounds the flat tops off.
     """
     full = np.abs(audio) >= FULL_SCALE
+    if not full.any():
+        return False
     runs = np.lib.stride_tricks.sliding_window_view(full, min(CLIPPED_RUN, len(full)), axis=0)
     return len(full) >= CLIPPED_RUN and bool(runs.all(axis=-1).any())
 

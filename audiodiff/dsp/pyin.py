@@ -10,8 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy  # its parts load when they are first used
 from jax.typing import ArrayLike
-from scipy import stats
 
 from audiodiff.dsp.pitch import centred_frames, cumulative_mean_normalised_difference, neighbours, two_periods, vertex
 from audiodiff.dsp.precision import as_audio, limited
@@ -89,7 +89,7 @@ def _trough_probabilities(d: Array) -> Array:
     depth = jnp.where(trough, middle, jnp.inf)
     lowest = trough & (jnp.arange(middle.shape[-1]) == jnp.argmin(depth, axis=-1, keepdims=True))
     edges = np.linspace(0, 1, _THRESHOLDS + 1)
-    prior = np.diff(stats.beta.cdf(edges, *_BETA))
+    prior = np.diff(scipy.stats.beta.cdf(edges, *_BETA))
 
     def add(total: Array, threshold_and_prior: tuple[Array, Array]) -> tuple[Array, None]:
         threshold, belief = threshold_and_prior

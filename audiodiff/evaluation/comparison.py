@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load when they are first used
 
 from audiodiff.evaluation import page, pictures
 from audiodiff.evaluation.report import FIGURES_FILE, FigureRow, Report
@@ -128,7 +128,7 @@ def _difference(values: np.ndarray, base: np.ndarray, unit: str) -> Figure | Non
     values, base = values[np.isfinite(values)], base[np.isfinite(base)]
     if min(len(values), len(base)) < 2:
         return None
-    low, high = stats.ttest_ind(values, base, equal_var=False).confidence_interval(0.95)
+    low, high = scipy.stats.ttest_ind(values, base, equal_var=False).confidence_interval(0.95)
     centre = float(values.mean() - base.mean())
     # Without any spread Welch's interval is not a number: the difference is then exact.
     low, high = (low, high) if np.isfinite([low, high]).all() else (centre, centre)

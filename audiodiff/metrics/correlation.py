@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import jax
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from audiodiff.dsp.choices import check_choice
 from audiodiff.metrics.intervals import Figure, bootstrap_interval
@@ -74,6 +74,6 @@ def _correlation(x: np.ndarray, y: np.ndarray, method: Method) -> float:
     if x.size < 2 or np.all(x == x[0]) or np.all(y == y[0]):
         return math.nan
     if method == "kendall":
-        return float(stats.kendalltau(x, y).statistic)
+        return float(scipy.stats.kendalltau(x, y).statistic)
     # Not stats.spearmanr, the same value: it goes on to a p-value, most of the time of a bootstrap.
-    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    return float(np.corrcoef(scipy.stats.rankdata(x), scipy.stats.rankdata(y))[0, 1])

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import pdist
 
 from audiodiff.metrics.intervals import Figure, normal_quantile
 from audiodiff.metrics.neighbours import as_features, check_same_dim, distances_in_parts
@@ -154,7 +154,7 @@ def kernel_distance(
     """
     reference, generated = _pair(reference, generated, 3)
     if bandwidth is None:
-        bandwidth = float(np.median(pdist(reference)))
+        bandwidth = float(np.median(scipy.spatial.distance.pdist(reference)))
     if not 0 < bandwidth < math.inf:
         raise ValueError(
             f"bandwidth {bandwidth} makes no kernel: give a positive one (the default is the reference's median "

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy import special
-from scipy.cluster.vq import kmeans2
 
 from audiodiff.metrics.intervals import Figure, bootstrap_interval_of_means, normal_quantile, proportion_figure
 from audiodiff.metrics.neighbours import as_features, check_same_dim, nearest
@@ -131,7 +130,7 @@ def different_bins(
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "One of the clusters is empty")  # it is dropped below
-        centres = kmeans2(reference, bins, iter=100, minit="++", rng=generator)[0]
+        centres = scipy.cluster.vq.kmeans2(reference, bins, iter=100, minit="++", rng=generator)[0]
     counts = np.stack([np.bincount(nearest(x, centres)[1][:, 0], minlength=bins) for x in (reference, generated)])
     counts = counts[:, counts.any(axis=0)]
     in_reference, in_generated = counts[:, np.argsort(-counts[0], kind="stable")]
@@ -163,7 +162,7 @@ def _figure(
 
 def _entropy(p: np.ndarray) -> np.ndarray:
     """Return the entropy over the last axis in nats, 0 log 0 = 0."""
-    return special.entr(p).sum(axis=-1)
+    return scipy.special.entr(p).sum(axis=-1)
 
 
 def _log(p: np.ndarray) -> np.ndarray:

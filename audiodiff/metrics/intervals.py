@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 JACKKNIFE_GROUPS = 200
 
@@ -88,7 +88,7 @@ def normal_quantile(confidence: float) -> float:
     """Return z with P(|N(0, 1)| < z) = confidence."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} is not a probability: give a value between 0 and 1, such as 0.95")
-    return float(stats.norm.ppf((1 + confidence) / 2))
+    return float(scipy.stats.norm.ppf((1 + confidence) / 2))
 
 
 def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> Interval:
@@ -120,7 +120,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         raise ValueError(f"{bad} of {values.size} values are not finite: leave them out, counted, as mean_figure does")
     if values.size < 2:
         return Interval(-math.inf, math.inf)
-    half = stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    half = scipy.stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
     return Interval(float(values.mean() - half), float(values.mean() + half))
 
 
@@ -185,12 +185,12 @@ def _bca(value: float, replicates: np.ndarray, left_out: np.ndarray, z: np.ndarr
     if bad.any():
         raise ValueError(f"the statistic is not finite on {bad.mean():.1%} of the resamples: drop what is not finite")
     below = np.mean(replicates < value) + np.mean(replicates == value) / 2
-    bias = stats.norm.ppf(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
+    bias = scipy.stats.norm.ppf(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
     influence = left_out.mean() - left_out
     spread = np.sum(influence**2)
     acceleration = np.sum(influence**3) / (6 * spread**1.5) if spread else 0.0
     score = bias + (bias + z) / (1 - acceleration * (bias + z))
-    low, high = np.quantile(replicates, stats.norm.cdf(score))
+    low, high = np.quantile(replicates, scipy.stats.norm.cdf(score))
     return Interval(float(low), float(high))
 
 

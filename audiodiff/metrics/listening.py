@@ -10,9 +10,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy import stats
-from scipy.sparse.csgraph import connected_components
 
 from audiodiff.dsp.choices import check_choice
 from audiodiff.metrics.intervals import Figure, normal_quantile, proportion_figure
@@ -88,7 +87,7 @@ def mean_opinion_score(ratings: ArrayLike, confidence: float = 0.95, scale: tupl
     if min(y.shape) < 2:
         return Figure("MOS", value, -math.inf, math.inf, count, note=note)
     variance, freedom = _variance_of_mean(np.where(rated, y - value, 0.0), rated)
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
     return Figure("MOS", value, value - half, value + half, count, note=note)
 
 
@@ -105,7 +104,7 @@ def ab_test(preferred: int, not_preferred: int, tied: int, *, ties: str, confide
         raise ValueError(f"preferences {counts} are no counts of trials: give integers from 0, not all of them 0")
     each = int(tied // 2) if ties == "split" else 0
     wins, trials = int(preferred) + each, int(preferred + not_preferred) + 2 * each
-    p_value = float(stats.binomtest(wins, trials).pvalue) if trials else 1.0
+    p_value = float(scipy.stats.binomtest(wins, trials).pvalue) if trials else 1.0
     note = f"{tied} ties, {'half to each side' if ties == 'split' else 'dropped'}"
     return Preference(proportion_figure("preference", wins, trials, confidence, note), p_value)
 
@@ -130,7 +129,7 @@ def bradley_terry(wins: ArrayLike) -> Ranking:
     counts = wins.ndim == 2 and len(wins) > 1 and bool((np.isfinite(wins) & (wins >= 0)).all())
     if not counts or wins.shape[0] != wins.shape[1] or wins.diagonal().any():
         raise ValueError(f"wins {wins.shape}: give [system, system], 2 or more, finite and from 0, 0 on the diagonal")
-    groups, group = connected_components(wins > 0, directed=True, connection="strong")
+    groups, group = scipy.sparse.csgraph.connected_components(wins > 0, directed=True, connection="strong")
     if groups > 1:
         members = [np.flatnonzero(group == g).tolist() for g in range(groups)]
         raise ValueError(
@@ -187,7 +186,7 @@ def compare_systems(scores: ArrayLike) -> SystemTests:
     p_values = np.array([_signed_rank_p(d[d != 0]) for d in differences])
     friedman_p = math.nan
     if len(pairs) > 1:
-        friedman_p = float(stats.friedmanchisquare(*scores.T).pvalue) if np.ptp(scores, axis=1).any() else 1.0
+        friedman_p = float(scipy.stats.friedmanchisquare(*scores.T).pvalue) if np.ptp(scores, axis=1).any() else 1.0
     return SystemTests(np.percentile(scores, [25, 50, 75], axis=0), friedman_p, pairs, p_values, holm(p_values))
 
 
@@ -208,8 +207,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 def _signed_rank_p(differences: np.ndarray) -> float:
     """Return Wilcoxon's p-value: scipy's, but for few differences without its second of work and in any version."""
     if (count := len(differences)) > MOST_SIGNS:
-        return float(stats.wilcoxon(differences).pvalue)
-    ranks = stats.rankdata(np.abs(differences))  # multiples of a half: sums are exact
+        return float(scipy.stats.wilcoxon(differences).pvalue)
+    ranks = scipy.stats.rankdata(np.abs(differences))  # multiples of a half: sums are exact
     every_sign = 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
     return float(np.mean(np.abs(every_sign @ ranks) >= abs(np.sign(differences) @ ranks)))
 

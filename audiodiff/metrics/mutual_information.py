@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy import special, stats
-from scipy.spatial import cKDTree
 
 from audiodiff.metrics.intervals import Figure, mean_interval, normal_quantile
 from audiodiff.types import Array, PyTree
@@ -94,13 +93,14 @@ def ksg(
 
 def _ksg(x: np.ndarray, y: np.ndarray, neighbours: int) -> float:
     both = np.hstack([x, y])
-    reach = cKDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
+    reach = scipy.spatial.cKDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
     # Each item counts itself, which is the + 1 of the formula; "nearer than" is the next smaller number or below.
     inside = [
-        cKDTree(one).query_ball_point(one, np.nextafter(reach, 0), p=np.inf, return_length=True) for one in (x, y)
+        scipy.spatial.cKDTree(one).query_ball_point(one, np.nextafter(reach, 0), p=np.inf, return_length=True)
+        for one in (x, y)
     ]
-    near = np.mean(special.digamma(inside[0]) + special.digamma(inside[1]))
-    return float(special.digamma(neighbours) + special.digamma(len(both)) - near)
+    near = np.mean(scipy.special.digamma(inside[0]) + scipy.special.digamma(inside[1]))
+    return float(scipy.special.digamma(neighbours) + scipy.special.digamma(len(both)) - near)
 
 
 def neural_lower_bound(
@@ -225,7 +225,7 @@ def _mean_over_groups(name: str, terms: np.ndarray, group: np.ndarray, confidenc
     value, (names, member) = float(terms.mean()), np.unique(group, return_inverse=True)
     sums = np.bincount(member, terms - value)
     error = math.sqrt(len(names) / (len(names) - 1) * np.sum(sums**2)) / len(terms)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(names) - 1)) * error
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(names) - 1)) * error
     note = f"neural lower bound, {len(names)} groups"
     return Figure(name, value, value - half, value + half, len(terms), "nat", note)
 
@@ -267,4 +267,4 @@ def _scores(name: str, values: np.ndarray) -> np.ndarray:
             f"{tied} of {count} items of {name} equal another one, above {MOST_TIES:.0%}: it is no continuous "
             "variable; leave out what lies at a floor, or add noise below its resolution"
         )
-    return stats.norm.ppf((stats.rankdata(values, axis=0) - 0.5) / count)
+    return scipy.stats.norm.ppf((scipy.stats.rankdata(values, axis=0) - 0.5) / count)

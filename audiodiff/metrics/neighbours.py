@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import cdist
 
 from audiodiff.metrics.intervals import Figure, mean_figure, normal_quantile, proportion_figure
 
@@ -269,7 +269,7 @@ def _subset_weights(count: int, size: int) -> np.ndarray:
 def distances_in_parts(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first query, distances [batch, reference]) batch by batch, so that memory stays small."""
     for start in range(0, len(queries), BATCH):
-        yield start, cdist(queries[start : start + BATCH], references)
+        yield start, scipy.spatial.distance.cdist(queries[start : start + BATCH], references)
 
 
 def as_features(values: ArrayLike, name: str) -> np.ndarray:

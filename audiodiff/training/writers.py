@@ -8,8 +8,9 @@ import json
 import math
 import os
 import pathlib
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -26,8 +27,9 @@ class _Events:
     """
 
     def __init__(self, folder: pathlib.Path, start: int):
-        from tensorboardX.event_file_writer import EventsWriter  # imported here: only runs need it
-        from tensorboardX.proto.event_pb2 import SessionLog
+        with _torch_left_out():
+            from tensorboardX.event_file_writer import EventsWriter  # imported here: only runs need it
+            from tensorboardX.proto.event_pb2 import SessionLog
 
         # Files are named by the second: two starts within one would write into the same file.
         self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
@@ -65,6 +67,19 @@ class _Events:
         from tensorboardX.proto.event_pb2 import Event
 
         self._file.write_event(Event(wall_time=time.time(), step=int(step), **content))
+
+
+@contextlib.contextmanager
+def _torch_left_out() -> Iterator[None]:
+    """Keep tensorboardX from importing torch, two seconds, to recognise tensors that it is never given here."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment] # an import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 class Writer:
