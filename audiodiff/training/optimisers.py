@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from audiodiff.training.once import once
 from audiodiff.types import Array, PyTree
 
 Schedule = Callable[[Array], Array]
@@ -77,7 +78,7 @@ def make_schedule(
             "inverse_sqrt": lambda: jax.lax.rsqrt(jnp.maximum(n / reference, 1.0)),
         }[schedule]()
         rising = (n + 1) / max(warmup_steps, 1)
-        return learning_rate * jnp.where(n < warmup_steps, rising, factor)
+        return once(learning_rate * jnp.where(n < warmup_steps, rising, factor))
 
     return rate
 
@@ -148,8 +149,22 @@ def make_optimiser(
     }
     transform = make[name]()
     if clip_norm is not None:
-        transform = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
+        transform = optax.chain(clip_by_global_norm(clip_norm), transform)
     return Optimiser(freeze(transform, frozen) if frozen else transform, rate)
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Scale the gradients by min(1, limit / |g|), |g| the norm over all of them.
+
+    optax's own computes whether to, and by how much, in the update of each array.
+    """
+
+    def clip(gradients: PyTree, params: PyTree = None) -> PyTree:
+        del params
+        factor = once(jnp.minimum(1.0, limit / optax.tree.norm(gradients)))
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), gradients)
+
+    return optax.stateless(clip)
 
 
 def freeze(transform: optax.GradientTransformation, patterns: Sequence[str]) -> optax.GradientTransformation:

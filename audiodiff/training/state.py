@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from audiodiff.training.once import once
 from audiodiff.types import Array, PyTree
 
 Decay = Callable[[Array], Array]
@@ -101,6 +102,6 @@ def update_ema(
         return old + ((1.0 - beta) * (new - old)).astype(old.dtype)
 
     return {
-        name: jax.tree.map(functools.partial(mix, decays[name](updates.astype(jnp.float32))), old, params)
+        name: jax.tree.map(functools.partial(mix, once(decays[name](updates.astype(jnp.float32)))), old, params)
         for name, old in ema.items()
     }

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from audiodiff.training.once import once
 from audiodiff.training.optimisers import Optimiser
 from audiodiff.training.state import Decay, TrainState, update_ema
 from audiodiff.types import Array, Context, Objective, PyTree
@@ -156,6 +157,7 @@ def make_step(
         good = jnp.isfinite(gradient_norm) & jnp.isfinite(loss.mean())
         if max_skipped_in_a_row is not None:
             good &= state.skipped_in_a_row < max_skipped_in_a_row
+        good = once(good)
         params, averages, opt_state = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
             (params, averages, opt_state),
