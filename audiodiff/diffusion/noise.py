@@ -6,13 +6,22 @@ then example i sees key i alone and can be drawn again in a batch of any size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from audiodiff.types import Array, Level
 
 PATH_DEPTH = 12
-"""Halvings of the Brownian tree: 2^12 places for a level to stand on, and 13 draws of noise for each place visited."""
+"""Halvings of the Brownian tree: 2^12 places for a level to stand on."""
+
+PLACES_PER_STEP = 32
+"""Into how many places the tree is resolved for each step of a grid, as far as it goes."""
+
+KNOWN_DEPTH = 3
+"""Halvings of the tree whose noise is drawn once for a path; a place visited costs a draw for each of the others."""
 
 
 def standard_normal(key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.float32) -> Array:
@@ -53,38 +62,65 @@ def initial_noise(
     return scale.reshape(scale.shape + (1,) * (noise.ndim - scale.ndim)) * noise
 
 
+def path_depth(steps: int) -> int:
+    """Return how many halvings of the Brownian tree a grid of so many steps resolves.
+
+    Raises ValueError when there are more steps than places.
+    """
+    if steps > 2**PATH_DEPTH:
+        raise ValueError(
+            f"got a grid of {steps} steps: a path has {2**PATH_DEPTH} places, so take at most {2**PATH_DEPTH} steps"
+        )
+    return min(PATH_DEPTH, math.ceil(math.log2(PLACES_PER_STEP * steps)))
+
+
 def path_places(grid: Level) -> Array:
     """Return the place of each level [n+1] on the leaves of the Brownian tree: 0 first, 2^PATH_DEPTH if clean.
 
     With u = 1 / (1 + (alpha/sigma)^(1/4)), finite at zero SNR (1) and at the data (0) and close to even for the
-    grids in use, the place is (1 - u / u_first) 2^PATH_DEPTH. Levels nearer than a leaf are moved one leaf apart,
-    so that no step is without noise. Raises ValueError when there are more steps than leaves.
+    grids in use, the place is (1 - u / u_first) 2^PATH_DEPTH, to the nearest that :func:`path_depth` resolves. Levels
+    nearer than that are moved apart, so that no step is without noise.
     """
-    leaves, steps = 2**PATH_DEPTH, grid.sigma.shape[0] - 1
-    if steps > leaves:
-        raise ValueError(f"got a grid of {steps} steps: a path has {leaves} places, so take at most {leaves} steps")
+    steps = grid.sigma.shape[0] - 1
+    depth = path_depth(steps)
     noise, signal = grid.sigma**0.25, grid.alpha**0.25
     u = noise / (signal + noise)
-    place = jnp.round((1 - u / u[0]) * leaves).astype(jnp.int32)
+    place = jnp.round((1 - u / u[0]) * 2**depth).astype(jnp.int32)
     rank = jnp.arange(steps + 1, dtype=jnp.int32)
-    return jnp.minimum(jax.lax.cummax(place - rank), leaves - steps) + rank
+    apart = jnp.minimum(jax.lax.cummax(place - rank), 2**depth - steps) + rank
+    return apart * 2 ** (PATH_DEPTH - depth)
 
 
-def brownian(key: Array, place: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.float32) -> Array:
-    """Return W(place / 2^PATH_DEPTH) of the one Brownian motion on [0, 1] that belongs to ``key``.
+def brownian(
+    key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.float32, depth: int | None = None
+) -> Callable[[Array], Array]:
+    """Return place -> W(place / 2^PATH_DEPTH), the one Brownian motion on [0, 1] that belongs to ``key``.
 
-    Levy's construction as a series of Schauder's functions, over the halvings d < PATH_DEPTH of [0, 1]:
+    Levy's construction as a series of Schauder's functions, over the halvings d of [0, 1]:
 
         W(u) = u z_0 + sum_d 2^-(d/2 + 1) tent(2^d u mod 1) z_i,  tent(v) = 1 - |2 v - 1|,  i = 2^d + floor(2^d u),
 
     with z_i drawn from the key folded with i, the heap index of the interval of that depth around u. At a place of the
-    tree the series ends there. Two grids that visit a place see the same W, whatever lies between.
+    tree the series ends: ``depth`` (by default PATH_DEPTH) is where it does at every place that will be asked for. Two
+    grids that visit a place see the same W, whatever lies between.
     """
-    below = PATH_DEPTH - jnp.arange(PATH_DEPTH)
-    interval = (2**PATH_DEPTH + place) >> below
-    within = (place % 2**below).astype(dtype) / 2**below
-    weights = jnp.exp2(below / 2 - PATH_DEPTH / 2 - 1).astype(dtype) * (1 - jnp.abs(2 * within - 1))
-    weights = jnp.append(weights, (place / 2**PATH_DEPTH).astype(dtype))
-    # All at once: a large array of noise takes the CPU half the time of as many small ones.
-    draws = jax.vmap(lambda i: standard_normal(fold_in(key, i), shape, dtype))(jnp.append(interval, 0))
+    depth = PATH_DEPTH if depth is None else depth
+    known_depth = min(depth, KNOWN_DEPTH)
+    # Several at once: a large array of noise takes the CPU half the time of as many small ones.
+    draw = jax.vmap(lambda i: standard_normal(fold_in(key, i), shape, dtype))
+    known = draw(jnp.arange(2**known_depth))
+
+    def path(place: Array) -> Array:
+        below = PATH_DEPTH - jnp.arange(depth)
+        interval = (2**PATH_DEPTH + place) >> below
+        within = (place % 2**below).astype(dtype) / 2**below
+        weights = jnp.exp2(below / 2 - PATH_DEPTH / 2 - 1).astype(dtype) * (1 - jnp.abs(2 * within - 1))
+        of_known = jnp.zeros(2**known_depth, dtype).at[0].set((place / 2**PATH_DEPTH).astype(dtype))
+        of_known = of_known.at[interval[:known_depth]].set(weights[:known_depth])
+        return _sum(of_known, known) + _sum(weights[known_depth:], draw(interval[known_depth:]))
+
+    return path
+
+
+def _sum(weights: Array, draws: Array) -> Array:
     return jnp.tensordot(weights, draws, 1, precision=jax.lax.Precision.HIGHEST)

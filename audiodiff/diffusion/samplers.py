@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from audiodiff.diffusion.noise import PATH_DEPTH, brownian, path_places
+from audiodiff.diffusion.noise import PATH_DEPTH, brownian, path_depth, path_places
 from audiodiff.diffusion.parameterisations import noise_of
 from audiodiff.diffusion.processes import expand, mix, posterior, transition
 from audiodiff.types import Array, Conditions, Denoiser, Level
@@ -74,14 +74,16 @@ def walk(
     alpha, sigma = (jnp.asarray(values).astype(x.dtype) for values in grid)
     if alpha.ndim != 1 or alpha.shape != sigma.shape or alpha.size < 2:
         raise ValueError(f"grid has shapes {alpha.shape}, {sigma.shape}: give two rows of n + 1 numbers, n at least 1")
-    places = jnp.zeros(alpha.size, jnp.int32) if key is None else path_places(Level(alpha, sigma))
+    if key is not None:
+        places = path_places(Level(alpha, sigma))
+        noise = brownian(key, x.shape, x.dtype, path_depth(alpha.size - 1))
     steps = jnp.arange(alpha.size - 1)
 
     def body(carry: tuple[Array, Any, Any], index: Array) -> tuple[tuple[Array, Any, Any], Any]:
         x, memory, path = carry
         z = None
         if key is not None:
-            ahead = brownian(key, places[index + 1], x.shape, x.dtype)
+            ahead = noise(places[index + 1])
             z = (ahead - path) / jnp.sqrt((places[index + 1] - places[index]) / 2**PATH_DEPTH).astype(x.dtype)
             path = ahead
         step = Step(Level(alpha[index], sigma[index]), Level(alpha[index + 1], sigma[index + 1]), z, index)

@@ -40,27 +40,40 @@ def test_the_path_is_brownian():
     """E W(u)^2 = u and E W(u) W(v) = min(u, v), at places on a coarse, a fine and the last node of the tree."""
     full = 2**noise.PATH_DEPTH
     places = jnp.array([0, full // 4, full // 4 + 771, full - 1, full])
-    path = jax.vmap(lambda place: noise.brownian(jax.random.key(1), place, (40_000,)))(places)
+    path = jax.vmap(noise.brownian(jax.random.key(1), (40_000,)))(places)
     u = np.asarray(places) / full
     np.testing.assert_allclose(np.cov(path), np.minimum(u[:, None], u[None]), atol=0.03)
     np.testing.assert_allclose(path[-1], path[-2], atol=5 / full**0.5)
 
 
 def test_a_level_has_one_place_whatever_the_grid():
+    """To half of what the coarser grid resolves, a 64th of its even step."""
     process = VpCosine()
     coarse, fine = (noise.path_places(grids.uniform(process, n)) for n in (8, 64))
-    np.testing.assert_array_equal(coarse, fine[::8])
+    assert np.abs(coarse - fine[::8]).max() <= 2**noise.PATH_DEPTH / 8 / 64
     assert int(coarse[0]) == 0 and int(coarse[-1]) == 2**noise.PATH_DEPTH
+
+
+def test_a_coarse_grid_reads_the_path_of_a_fine_one_with_fewer_draws():
+    key = jax.random.key(1)
+    places = noise.path_places(grids.uniform(VpCosine(), 8))
+    depth = noise.path_depth(8)
+    assert depth < noise.PATH_DEPTH == noise.path_depth(1000)
+    few, all_of_them = noise.brownian(key, (5,), depth=depth), noise.brownian(key, (5,))
+    for place in places:
+        np.testing.assert_allclose(few(place), all_of_them(place), atol=1e-6)
+    assert np.abs(few(places[1] + 1) - all_of_them(places[1] + 1)).max() > 1e-4  # a place it does not resolve
 
 
 def test_no_two_levels_share_a_place():
     table = DiscreteVp.from_betas(linear_betas(*DDPM_1000))
     assert np.all(np.diff(noise.path_places(grids.from_table(table, 1000))) > 0)
     same = Level(jnp.ones(4), jnp.array([1.0, 1.0, 1.0, 0.0]))
-    assert np.all(np.diff(noise.path_places(same)[:3]) == 1)
+    apart = 2 ** (noise.PATH_DEPTH - noise.path_depth(3))
+    assert np.all(np.diff(noise.path_places(same)[:3]) == apart)
     # Levels crowded at the clean end are moved back into the path instead of past its end.
     crowded = noise.path_places(Level(jnp.ones(5), jnp.array([1.0, 0.0, 0.0, 0.0, 0.0])))
-    np.testing.assert_array_equal(np.diff(crowded[1:]), 1)
+    np.testing.assert_array_equal(np.diff(crowded[1:]), 2 ** (noise.PATH_DEPTH - noise.path_depth(4)))
     assert int(crowded[-1]) == 2**noise.PATH_DEPTH
 
 
