@@ -23,7 +23,7 @@ from sampling import RATE_HZ, SAMPLES, digits_model, labels_of, network_alone, s
 
 from audiodiff import prng
 from audiodiff.build.experiment import make_averages, make_training_optimiser
-from audiodiff.training import make_strategy
+from audiodiff.training import initialise, make_strategy
 from audiodiff.training.state import init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
 from audiodiff.types import Context
@@ -89,7 +89,7 @@ def digits(arg: str) -> Training:
     constants = plan.place_constants(Constants(as_pytree(model.objective), prng.stream(0, "train")))
     context = Context(constants.key, jnp.zeros((), jnp.int32), {}, None)
     forward = jax.make_jaxpr(lambda params: model.objective(params, context, batch)[0])(params)
-    state = plan.init(lambda params: init_state(params, optimiser.transform, averages), params)
+    state = initialise(plan, lambda params: init_state(params, optimiser.transform, averages), params)
     step = plan.compile(make_step(optimiser, ema=averages), state)
     note, flops = f"{size} clips of {SAMPLES} samples, {config['dtype']}", 6 * networks.macs(forward.jaxpr)
     return Training(f"digits:{arg}", step, state, (batch, constants), flops, size * SAMPLES / RATE_HZ, RATE_HZ, note)

@@ -47,7 +47,7 @@ def step_on(count: int) -> dict[str, float]:
     def make():
         return init_state(network.init(jax.random.key(0), batch["audio"], {}), optimiser.transform, {})
 
-    template = strategy.template(make)
+    template = strategy.template(jax.eval_shape(make))
     constants = strategy.place_constants(Constants(jax.tree_util.Partial(objective), jax.random.key(0)))
     step = strategy.compile(make_step(optimiser), template)
     compiled = step.lower(template, strategy.place_batch(batch), constants).compile()

@@ -25,7 +25,7 @@ from audiodiff.data.layouts import scan_folder
 from audiodiff.data.manifest import ManifestSource
 from audiodiff.data.normalisation import Preparation
 from audiodiff.data.pipeline import Batches
-from audiodiff.training import make_strategy
+from audiodiff.training import initialise, make_strategy
 from audiodiff.training.prefetch import Prefetch
 from audiodiff.training.state import init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
@@ -56,7 +56,7 @@ def beside_a_batch_that_stays(rounds: int) -> list[Reading]:
     batches = Batches(sets.split("train"), sets.preparation, batch_size=2 * BATCH, seed=0)
     optimiser = make_training_optimiser(config)
     plan = make_strategy(devices=1, batch_size=2 * BATCH)
-    state = plan.init(lambda params: init_state(params, optimiser.transform, {}), params)
+    state = initialise(plan, lambda params: init_state(params, optimiser.transform, {}), params)
     step = plan.compile(make_step(optimiser), state)
     constants = plan.place_constants(Constants(as_pytree(model.objective), prng.stream(0, "train")))
     held = {"state": plan.place(state)}

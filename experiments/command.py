@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 import pathlib
 import re
@@ -13,8 +14,22 @@ from typing import Any, NoReturn
 # Scripts are run by path from the project's root: configs/ is found there, as audiodiff is where it is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+
+def ask_for_huge_pages() -> None:
+    """Begin again, once, with memory in huge pages where Linux and glibc have them.
+
+    A training step walks gigabytes of activations; in pages of 4 KiB the CPU spends an eighth of a step of the digits
+    on finding them, and a fifth of one of DiffWave's (docs/performance.md). glibc reads the setting only at the start.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
+
+
+if pathlib.Path(__file__).parent in pathlib.Path(getattr(sys.modules["__main__"], "__file__", "")).resolve().parents:
+    ask_for_huge_pages()  # a launch script, which has imported nothing yet that it would import twice
+
+from absl import app, flags, logging  # noqa: E402
+from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError)
 """What bad input raises, told in one line with exit code 1. Anything else is a bug and keeps its traceback."""
@@ -46,18 +61,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 
 def run(main: Callable[[], None]) -> None:
     """Parse flags and run ``main``; bad input ends with one clear line on stderr and exit code 1."""
-    ask_for_huge_pages()
     app.run(lambda arguments: guarded(main), flags_parser=parse)
-
-
-def ask_for_huge_pages() -> None:
-    """Begin again, once, with memory in huge pages where Linux and glibc have them.
-
-    A training step walks gigabytes of activations; in pages of 4 KiB the CPU spends an eighth of a step of the digits
-    on finding them, and a fifth of one of DiffWave's (docs/performance.md). glibc reads the setting only at the start.
-    """
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.execve(sys.executable, sys.orig_argv, os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 
 def be_deterministic() -> None:
@@ -71,7 +75,9 @@ def be_deterministic() -> None:
 
 def guarded(main: Callable[[], None]) -> None:
     """Call ``main``, and end the process with one line where it is given something impossible."""
-    import jax  # after ask_for_huge_pages: a process that begins again has not yet spent half a second on it
+    # Tracing makes millions of objects that live on: to look through them for garbage takes a tenth of its time.
+    gc.set_threshold(50_000, 20, 10)
+    import jax
 
     cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/audiodiff/jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
@@ -84,6 +90,12 @@ def guarded(main: Callable[[], None]) -> None:
         if TRACEBACK.value:
             raise
         fail(str(error))
+
+
+def store_folder() -> pathlib.Path | None:
+    """Return the folder of what is kept for the next start, below JAX's cache; None where that is on no disk."""
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    return None if "://" in cache else pathlib.Path(cache) / "store"
 
 
 def parse(arguments: list[str]) -> list[str]:

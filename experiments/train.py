@@ -28,6 +28,8 @@ CONNECT_TIMEOUT_S = flags.DEFINE_integer("connect_timeout_s", 300, "How long pro
 
 def main() -> None:
     """Run the experiment of the config."""
+    from audiodiff.store import Store
+
     if DETERMINISTIC.value:
         command.be_deterministic()
     if COORDINATOR.value:
@@ -39,15 +41,19 @@ def main() -> None:
             process_count=PROCESS_COUNT.value,
             timeout_s=CONNECT_TIMEOUT_S.value,
         )
+    config = command.plain(CONFIG.value)
+    # What an earlier start kept is read while the rest is imported.
+    store = Store(command.store_folder(), [config, OVERFIT.value, INIT_FROM.value])
     from audiodiff.build.experiment import run_experiment
 
     run_experiment(
-        command.plain(CONFIG.value),
+        config,
         pathlib.Path(WORKDIR.value),
         overfit_batch=OVERFIT.value,
         init_from=pathlib.Path(INIT_FROM.value) if INIT_FROM.value else None,
         max_minutes=MAX_MINUTES.value,
         profile_steps=steps(PROFILE_STEPS.value),
+        store=store,
     )
 
 

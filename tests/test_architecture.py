@@ -21,6 +21,7 @@ MODELS = {"dsp", "diffusion", "networks", "metrics", "representations", "hierarc
 MAY_IMPORT = {
     "types": set(),
     "prng": set(),
+    "store": set(),
     **{room: set() for room in LOWEST},
     "networks": {"dsp"},
     "metrics": {"dsp"},
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "evaluation": MODELS | {"data", "objectives"},
     "build": MODELS | {"data", "objectives", "training", "evaluation"},
 }
-"""Room of audiodiff -> the rooms it may import, beside itself; types and prng are open to all."""
+"""Room of audiodiff -> the rooms it may import, beside itself; types, prng and store are open to all."""
 
 LIBRARIES = {"flax": {"networks"}, "optax": {"training"}, "orbax": {"training"}, "ml_collections": set()}
 """Library -> the only rooms that may import it."""
@@ -98,7 +99,7 @@ def _rooms(root: pathlib.Path) -> Iterator[str]:
             parts = name.split(".")
             if parts[0] == "audiodiff":
                 other = parts[1] if len(parts) > 1 else "everything"
-                if other not in {"types", "prng", room, *allowed}:
+                if other not in {"types", "prng", "store", room, *allowed}:
                     yield f"{path}:{line}: {room} may not import {other}"
             elif parts[0] in ("experiments", "benchmarks", "configs", "tests", "command"):
                 yield f"{path}:{line}: nothing in audiodiff may import {parts[0]}"

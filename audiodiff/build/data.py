@@ -37,11 +37,15 @@ LEFT_OUT = "left_out"
 
 @dataclass(frozen=True)
 class DataSets:
-    """Hold the splits of a data set by name, how a clip becomes an example, and the hash of its manifest."""
+    """Hold the splits of a data set by name, how a clip becomes an example, and the hash of its manifest.
+
+    ``stamp`` looks at the files and returns what changes when they do.
+    """
 
     splits: Mapping[str, data.Source]
     preparation: data.Preparation
     manifest_hash: str
+    stamp: Callable[[], str]
 
     def split(self, name: str) -> data.Source:
         """Return one split; raise ConfigError that lists the others."""
@@ -120,15 +124,17 @@ def make_data(config: Mapping[str, Any]) -> DataSets:
     preparation = call("data", data.Preparation, prepared, PREPARATION)
     choose("data", config["name"], {**LAYOUTS, **GENERATED})
     own = {key: value for key, value in config.items() if key == "name" or key not in COMMON}
-    splits, digest = (_generate if config["name"] in GENERATED else _scan)(config, own)
+    splits, digest, stamp = (_generate if config["name"] in GENERATED else _scan)(config, own)
     splits = {split: _with_conditions(source, config["conditions"]) for split, source in splits.items()}
     if config["in_memory"]:
         splits = {split: data.InMemory(source) for split, source in splits.items()}
-    return DataSets(splits, preparation, digest)
+    return DataSets(splits, preparation, digest, stamp)
 
 
-def _generate(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str]:
-    """Return the splits of a generated set, and the hash of what they are."""
+def _generate(
+    config: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[dict[str, data.Source], str, Callable[[], str]]:
+    """Return the splits of a generated set, and the hash of what they are, which is all that can change."""
     name, size = config["name"], own.get("size")
     if config.get("leave_out"):
         raise ConfigError(f"data {name!r} is made and not recorded, so nothing can be left out: drop data.leave_out")
@@ -145,11 +151,11 @@ def _generate(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[s
         raise ConfigError(
             f"data {name!r} has {splits['train'].channels} channel(s), data.channels {config['channels']}"
         )
-    return splits, f"{name}-{size}"
+    return splits, f"{name}-{size}", str
 
 
-def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str]:
-    """Return the splits of a set of files, with the hash of its manifest."""
+def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str, Callable[[], str]]:
+    """Return the splits of a set of files, with the hash of its manifest and what looks at the files."""
     function, allowed = LAYOUTS[config["name"]]
     manifest = call("data", function, own, allowed, root=_root(config))
     for name in config["conditions"]:
@@ -168,7 +174,7 @@ def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, 
         split or "all": data.ManifestSource(rest if split != LEFT_OUT else manifest, rate_hz, channels, split, kept)
         for split in ("", *filter(None, manifest.splits))
     }
-    return dict(splits), manifest.hash
+    return dict(splits), manifest.hash, manifest.stamp
 
 
 def _leave_out(manifest: data.Manifest, named: Iterable[str]) -> data.Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from audiodiff.hierarchy.levels import PooledMel
 from audiodiff.networks.functional import Functional
 from audiodiff.objectives.classification import JudgeFeatures
 from audiodiff.representations import Latent, LogMel, Waveform
+from audiodiff.store import NOTHING_KEPT, Store
 from audiodiff.training import (
     MAY_CHANGE,
     MAY_CHANGE_WITHOUT_AN_END,
@@ -87,13 +89,15 @@ def run_experiment(
     init_from: pathlib.Path | None = None,
     max_minutes: float | None = None,
     profile_steps: tuple[int, int] | None = None,
+    store: Store = NOTHING_KEPT,
 ) -> Result:
     """Train what a config (plain values) describes, a model, a judge or another, in ``workdir``, or go on.
 
     With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as
     docs/training.md says. With ``init_from`` a new run begins with the (averaged) weights of another, as far as names
     and shapes are the same, and says which. Either is another run than the same config without, and wants a workdir of
-    its own.
+    its own. ``store`` keeps the compiled programs for the next start.
+
     Raises ConfigError, AudioError and the errors of ``training``, in one sentence each.
     """
     if overfit_batch:
@@ -113,7 +117,8 @@ def run_experiment(
     with claimed(workdir, config, _may_change(config)) as folder:
         sets = make_data(config["data"])
         with leader_first("facts"):
-            facts = _all_facts(config, sets, folder)
+            facts = _all_facts(config, sets, folder, store)
+        store.made_of([config, facts, *_named_runs(config)])
         objective, evaluate = make_task(config, sets, facts, folder)
         if jax.process_index() == 0:
             _say_all(facts, objective, folder)
@@ -144,7 +149,21 @@ def run_experiment(
             wandb=settings["wandb"],
             config=config,
             may_change=_may_change(config),
+            store=store,
         )
+
+
+def _named_runs(config: Any) -> Iterator[str]:
+    """Yield the state of each run whose workdir a config names, such as a latent's or a vocoder's."""
+    if isinstance(config, Mapping):
+        config = tuple(config.values())
+    if isinstance(config, (tuple, list)):
+        for value in config:
+            yield from _named_runs(value)
+    elif isinstance(config, str) and config:
+        for name in (CONFIG_FILE, FACTS_FILE):
+            if os.path.isfile(path := os.path.join(os.path.expanduser(config), name)):
+                yield pathlib.Path(path).read_text(encoding="utf-8") + f" at step {latest_step(os.path.dirname(path))}"
 
 
 def _may_change(config: Mapping[str, Any]) -> Collection[str]:
@@ -270,26 +289,41 @@ def claimed(
         raise
 
 
-def _all_facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> Facts | dict[str, Facts]:
+def _all_facts(
+    config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path, store: Store
+) -> Facts | dict[str, Facts]:
     """Load or measure the facts of a run, or of each stage of several, in a folder of its own."""
     if config["task"] != JOINT:
-        return _facts(config, sets, folder)
+        return _facts(config, sets, folder, store)
     for stage in config["order"]:
         (folder / stage).mkdir(exist_ok=True)
-    return {stage: _facts(member_config(config, stage), sets, folder / stage) for stage in config["order"]}
+    return {stage: _facts(member_config(config, stage), sets, folder / stage, store) for stage in config["order"]}
 
 
-def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> Facts:
-    """Load the facts that the run was begun with, or measure and save them."""
+def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path, store: Store = NOTHING_KEPT) -> Facts:
+    """Load the facts that the run was begun with, or those that another run measured of the same, or measure them."""
     if (folder / FACTS_FILE).exists():
         facts = Facts.load(folder)
         facts.check_data(sets.manifest_hash, folder)
         return facts
+    kept = store.place([config, sets.manifest_hash, sets.stamp(), *_named_runs(config)])
+    if kept and (kept / FACTS_FILE).exists():
+        facts, statistics = Facts.load(kept), data.DataStatistics.load(kept / STATISTICS_FILE)
+    else:
+        facts, statistics = _measure(config, sets)
+    for place in (kept, folder) if kept else (folder,):
+        statistics.save(place / STATISTICS_FILE)
+        facts.save(place)
+    return facts
+
+
+def _measure(config: Mapping[str, Any], sets: DataSets) -> tuple[Facts, data.DataStatistics]:
+    """Measure what a run must know of its training split."""
     split = sets.split(config["data"]["train_split"])
     encode, mel, frames = _encoder(config, split)
     strict = config["data"]["strict"]
     codec = getattr(encode, "__self__", None)
-    facts, statistics = measure_facts(
+    return measure_facts(
         split,
         sets.preparation,
         encode,
@@ -300,9 +334,6 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path) -> F
         latent_hash=hash_weights(codec.params) if isinstance(codec, Latent) else "",
         levels=make_told(config, split.channels, split.rate_hz, make_representation),
     )
-    statistics.save(folder / STATISTICS_FILE)
-    facts.save(folder)
-    return facts
 
 
 Measured = Callable[..., Any]
@@ -343,7 +374,7 @@ def _diffusion(config: Mapping[str, Any], sets: DataSets, facts: Facts, folder: 
 def _check_sampler(settings: Mapping[str, Any], model: Model) -> None:
     """Say now what is wrong, and not at the first evaluation, when the workdir has its config for good."""
     make_sampler({"name": settings["name"], **settings["options"]})
-    make_grid(settings["grid"], model.process, model.facts.sigma_data, settings["steps"])
+    jax.eval_shape(lambda: make_grid(settings["grid"], model.process, model.facts.sigma_data, settings["steps"]))
     if set(model.objective.conditions) - set(model.objective.kept):
         check_guidance(settings["guidance"], model.objective.drop_probability)
 

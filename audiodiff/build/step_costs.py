@@ -16,7 +16,7 @@ from audiodiff.build.experiment import make_averages, make_training_optimiser
 from audiodiff.build.model import Facts, Model, make_model
 from audiodiff.evaluation.apart import lower, median_seconds
 from audiodiff.hierarchy.levels import PooledMel
-from audiodiff.training import make_strategy
+from audiodiff.training import initialise, make_strategy
 from audiodiff.training.programs import Programs
 from audiodiff.training.state import init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
@@ -121,7 +121,7 @@ class _Stepper:
         settings = config["training"]
         optimiser, averages = make_training_optimiser(config), make_averages(settings["ema"])
         plan = make_strategy(batch_size=settings["batch_size"], devices=settings["devices"] or None)
-        state = plan.init(lambda given: init_state(given, optimiser.transform, averages), params)
+        state = initialise(plan, lambda given: init_state(given, optimiser.transform, averages), params)
         self._batch = plan.place_batch(_batch(config, sets, settings["batch_size"]))
         constants = Constants(as_pytree(model.objective), prng.stream(config["seed"], "train"), None)
         self._constants = plan.place_constants(constants)

@@ -83,6 +83,18 @@ class Manifest:
         lines = "\n".join(json.dumps(_row(self, clip), sort_keys=True) for clip in self.clips)
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
+    def stamp(self) -> str:
+        """Return 16 hex digits that change with the size or time of any of the files, which are not read."""
+        stamps = []
+        for path in dict.fromkeys(clip.path for clip in self.clips):
+            try:
+                status = os.stat(self.root / path)
+            except OSError:
+                stamps.append(f"{path} is missing")
+            else:
+                stamps.append(f"{path} {status.st_size} {status.st_mtime_ns}")
+        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+
 
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     """Return a sort key that puts numbers in numeric order: a2 before a10."""

@@ -14,7 +14,7 @@ from audiodiff.training.optimisers import (
     make_optimiser,
     rest_without_gradient,
 )
-from audiodiff.training.parallel import STRATEGIES, make_strategy, whole
+from audiodiff.training.parallel import STRATEGIES, initialise, make_strategy, whole
 from audiodiff.training.posthoc import reconstruct
 from audiodiff.training.report import NonFiniteError
 from audiodiff.training.state import PowerDecay, TrainState, constant_decay
@@ -47,6 +47,7 @@ __all__ = [
     "latest_step",
     "leader_first",
     "make_optimiser",
+    "initialise",
     "make_strategy",
     "prepare_workdir",
     "read_config",

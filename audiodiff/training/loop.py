@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from audiodiff import prng
+from audiodiff.store import NOTHING_KEPT, Store
 from audiodiff.training.checkpoint import CheckpointError, Checkpoints
 from audiodiff.training.distributed import Consensus, is_leader, leader_first
 from audiodiff.training.interruption import Interrupted, Stop
@@ -107,6 +108,7 @@ def train(
     config: Mapping[str, Any] | None = None,
     may_change: Collection[str] = MAY_CHANGE,
     progress: Progress | None = None,
+    store: Store = NOTHING_KEPT,
 ) -> Result:
     """Train up to ``total_steps`` steps in ``workdir``, going on from its newest checkpoint if it has one.
 
@@ -122,7 +124,7 @@ def train(
     Written every ``log_every`` steps: under ``train/`` the means over the steps since the last line; under ``speed/``
     steps, examples and seconds of audio per second, the share of the machine's matmul rate and the share of time
     spent waiting for data, compilation and evaluation left out. ``profile_steps`` = (a, b) writes a trace of steps a
-    to b - 1.
+    to b - 1. ``store`` keeps compiled programs for the next start.
     """
     _check_positive(
         total_steps=total_steps,
@@ -152,7 +154,7 @@ def train(
         stack.callback(progress.close)
 
         start, state, saved_window = _start(
-            objective, optimiser, batches, ema or {}, params, plan, checkpoints, identity
+            objective, optimiser, batches, ema or {}, params, plan, checkpoints, identity, store
         )
         if start >= total_steps and start == _finished_step(folder):
             return _end(
@@ -182,10 +184,13 @@ def train(
         writer = stack.enter_context(Writer(folder, start=start, active=is_leader(), wandb=wandb, config=config))
         trace = stack.enter_context(Trace(folder, profile_steps))
         programs = Programs(
-            run_step, copies=plan.copies, microbatches=microbatches, samples_per_second=samples_per_second
+            run_step,
+            copies=plan.copies,
+            microbatches=microbatches,
+            samples_per_second=samples_per_second,
+            store=store,
         )
-        rate, rate_source = matmul_rate(len(plan.devices))
-        clock = Clock(feed, rate)
+        clock = Clock(feed, lambda: matmul_rate(len(plan.devices))[0])
         report = Report(
             writer,
             Window(saved_window),
@@ -238,7 +243,7 @@ def train(
                 with clock.stopped():
                     program = programs.compile(placed, batch, constants)
                     if step == start:
-                        progress.say(_describe(program, plan, strategy, rate, rate_source))
+                        progress.say(_describe(program, plan, strategy, *matmul_rate(len(plan.devices))))
                     placed, measured = jax.block_until_ready(program.run(placed, batch, constants))
                 work = None
             else:
@@ -264,6 +269,7 @@ def _start(
     plan: Strategy,
     checkpoints: Checkpoints,
     identity: Mapping[str, int],
+    store: Store,
 ) -> tuple[int, TrainState, Mapping[str, Any] | None]:
     """Return step, state and window of the newest checkpoint, or (0, a new state, None) where there is none."""
     batch: Mapping[str, Any] = dict(batches[0])
@@ -275,9 +281,12 @@ def _start(
         return init_state(objective.init(key, batch) if params is None else params, optimiser.transform, ema)
 
     arguments = (prng.stream(identity["seed"], "init"), batch, params)
-    restored = checkpoints.restore(plan.template(make, *arguments))
+    kept = store.find("init", arguments)
+    shapes = kept.outputs if kept else jax.eval_shape(make, *arguments)
+    restored = checkpoints.restore(plan.template(shapes))
     if restored is None:
-        return 0, plan.init(make, *arguments), None
+        program = kept or store.compile("init", arguments, plan.compile_init(make, shapes).lower(*arguments))
+        return 0, program.run(*arguments), None
     for name, value in identity.items():
         if restored.meta[name] != value:
             raise CheckpointError(

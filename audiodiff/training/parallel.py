@@ -36,9 +36,13 @@ class Strategy(Protocol):
         """How many devices each run the program as it is written; 1 where it is written for all of them."""
         ...
 
-    def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState: ...
+    def compile_init(self, make: Callable[..., TrainState], shapes: TrainState) -> Any:
+        """Return ``make`` jitted, with the state that it makes in its final place."""
+        ...
 
-    def template(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState: ...
+    def template(self, shapes: TrainState) -> TrainState:
+        """Return the shapes, dtypes and shardings of a state of such shapes."""
+        ...
 
     def place(self, state: TrainState) -> Any: ...
 
@@ -91,14 +95,10 @@ class Jit:
         longest = max(axes, key=lambda axis: leaf.shape[axis])
         return NamedSharding(self.mesh, P(*["fsdp" if axis == longest else None for axis in range(leaf.ndim)]))
 
-    def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
-        """Build a state in its final place."""
-        shardings = self.shardings(jax.eval_shape(make, *arguments))
-        return jax.jit(make, out_shardings=shardings)(*arguments)
+    def compile_init(self, make: Callable[..., TrainState], shapes: TrainState) -> Any:
+        return jax.jit(make, out_shardings=self.shardings(shapes))
 
-    def template(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
-        """Return the shapes, dtypes and shardings of the state, without computing it."""
-        shapes = jax.eval_shape(make, *arguments)
+    def template(self, shapes: TrainState) -> TrainState:
         return jax.tree.map(
             lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, self.shardings(shapes)
         )
@@ -145,11 +145,11 @@ class Pmap:
     def stacked(self) -> NamedSharding:
         return NamedSharding(Mesh(np.array(self.devices), ("data",)), P("data"))
 
-    def init(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
-        return jax.jit(make, out_shardings=self.first)(*arguments)
+    def compile_init(self, make: Callable[..., TrainState], shapes: TrainState) -> Any:
+        del shapes
+        return jax.jit(make, out_shardings=self.first)
 
-    def template(self, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
-        shapes = jax.eval_shape(make, *arguments)
+    def template(self, shapes: TrainState) -> TrainState:
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.first), shapes)
 
     def place(self, state: TrainState) -> PyTree:
@@ -233,6 +233,11 @@ def make_strategy(
         raise ValueError(f"fsdp={parts} must divide the {len(chosen)} devices: take {', '.join(map(str, legal))}")
     # Auto axes: jax.make_mesh would make them Explicit, under which Flax layers fail.
     return Jit(Mesh(np.array(chosen).reshape(-1, parts), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2))
+
+
+def initialise(plan: Strategy, make: Callable[..., TrainState], *arguments: Any) -> TrainState:
+    """Build a state in its final place."""
+    return plan.compile_init(make, jax.eval_shape(make, *arguments))(*arguments)
 
 
 def _same(tree: PyTree) -> PyTree:

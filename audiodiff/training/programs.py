@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from audiodiff.store import NOTHING_KEPT, Store, digest
 from audiodiff.training.step import Batch, Measurements
 
 logger = logging.getLogger(__name__)
@@ -56,11 +58,20 @@ class Programs:
     """Compile a jitted step once for each shape of batch, and say so when that is more than one.
 
     ``samples_per_second`` is how many numbers of a batch's "audio" are a second (rate times channels), 0 if unknown.
+    ``store`` keeps the programs for the next process.
     """
 
-    def __init__(self, step: Any, *, copies: int = 1, microbatches: int = 1, samples_per_second: float = 0.0):
+    def __init__(
+        self,
+        step: Any,
+        *,
+        copies: int = 1,
+        microbatches: int = 1,
+        samples_per_second: float = 0.0,
+        store: Store = NOTHING_KEPT,
+    ):
         self._step, self._copies, self._microbatches = step, copies, microbatches
-        self._samples_per_second = samples_per_second
+        self._samples_per_second, self._store = samples_per_second, store
         self._known: dict[tuple, Program] = {}
 
     def find(self, batch: Batch) -> Program | None:
@@ -68,16 +79,18 @@ class Programs:
         return self._known.get(_shapes(batch))
 
     def compile(self, placed: Any, batch: Batch, constants: Any) -> Program:
-        """Compile the step for this shape of batch."""
+        """Compile the step for this shape of batch, or take the program that an earlier process kept."""
         if self._known:
             found = ", ".join(f"{name} {list(shape)}" for name, shape, _ in _shapes(batch))
             logger.warning("compiling the step again for a batch of new shapes: %s", found)
-        lowered = self._step.lower(placed, batch, constants)
-        compiled = lowered.compile()
-        cost = program_cost(lowered, compiled, copies=self._copies, microbatches=self._microbatches)
+        name, arguments = f"step-{digest(_shapes(batch))[:8]}", (placed, batch, constants)
+        cost_of = functools.partial(program_cost, copies=self._copies, microbatches=self._microbatches)
+        run, _, cost = self._store.find(name, arguments) or self._store.compile(
+            name, arguments, self._step.lower(*arguments), cost_of
+        )
         per_second = self._samples_per_second
         audio_s = batch["audio"].size / per_second if per_second and "audio" in batch else 0.0
-        program = Program(compiled, cost, Work(batch["weight"].size, cost.flops, audio_s))
+        program = Program(run, cost, Work(batch["weight"].size, cost.flops, audio_s))
         self._known[_shapes(batch)] = program
         return program
 

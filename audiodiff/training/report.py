@@ -62,10 +62,10 @@ class Window:
 class Clock:
     """Add up the work of steps and the time they take, leaving out what happens while it is stopped.
 
-    ``matmul_rate`` is the FLOP/s that the share of the machine's speed is taken of.
+    ``matmul_rate`` returns the FLOP/s that the share of the machine's speed is taken of.
     """
 
-    def __init__(self, feed: Prefetch, matmul_rate: float):
+    def __init__(self, feed: Prefetch, matmul_rate: Callable[[], float]):
         self._feed = feed
         self._matmul_rate = matmul_rate
         self._begin()
@@ -101,7 +101,7 @@ class Clock:
             "steps_per_second": len(done) / seconds,
             "examples_per_second": sum(work.examples for work in done) / seconds,
             "audio_seconds_per_second": sum(work.audio_s for work in done) / seconds,
-            "matmul_share": flops / self._matmul_rate,
+            "matmul_share": flops / self._matmul_rate(),
             "data_wait_share": min(1.0, waited_s / seconds),
         }
 

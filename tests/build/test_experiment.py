@@ -20,6 +20,7 @@ from audiodiff.build.experiment import HELD_OUT_RATIOS, Samples, run_experiment
 from audiodiff.build.replay import replay
 from audiodiff.build.run import load_run
 from audiodiff.data import AudioError, write_audio
+from audiodiff.store import Store
 from audiodiff.training import WorkdirError, read_config, read_metrics, restore_params
 from audiodiff.training.replay import save_replay
 from audiodiff.training.state import init_state
@@ -182,6 +183,31 @@ def test_clips_that_cannot_be_used_are_told_when_training_begins(config, tmp_pat
     config["data"]["strict"] = True
     with pytest.raises(AudioError, match=r"strict is set: unset it to skip such clips"):
         run_experiment(config, tmp_path / "strict")
+
+
+def test_a_second_run_measures_and_traces_nothing_that_the_first_kept(config, tmp_path, monkeypatch):
+    def lines(name):
+        run_experiment(config, tmp_path / name, store=Store(tmp_path / "store", config))
+        return [
+            {key: value for key, value in line.items() if not key.startswith("speed/")}
+            for line in read_metrics(tmp_path / name)
+        ]
+
+    first = lines("first")
+    monkeypatch.setattr(experiment, "_measure", None)
+    monkeypatch.setattr(Store, "compile", None)
+    assert lines("second") == first
+    for name in ("statistics.json", "model.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_a_run_that_a_config_names_is_known_by_its_facts_and_its_step(workdir, tmp_path):
+    copied = shutil.copytree(workdir, tmp_path / "run")
+    named = {"representation": {"name": "latent", "workdir": str(copied)}, "several": (3, "", [str(copied)])}
+    before = list(experiment._named_runs(named))
+    assert len(before) == 4 and before[0].endswith("at step 2")
+    shutil.copytree(copied / "checkpoints" / "2", copied / "checkpoints" / "3")
+    assert list(experiment._named_runs(named)) != before
 
 
 def test_every_held_out_clip_is_heard_at_every_level_and_what_fills_up_counts_for_nothing(config):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +38,21 @@ def test_a_manifest_comes_back_as_it_was(tmp_path_factory, name, records):
     back = read_manifest(folder / name)
     assert back == manifest and back.hash == manifest.hash
     assert list(back.kinds) == list(KINDS)
+
+
+def test_the_stamp_sees_files_that_are_written_again(tmp_path):
+    for name in ("a", "b"):
+        write_audio(tmp_path / f"{name}.wav", np.zeros(8), 8000)
+    manifest = Manifest(tmp_path, (Clip("a.wav"), Clip("b.wav"), Clip("b.wav", start_seconds=0.1)))
+    stamps = [manifest.stamp(), manifest.stamp()]
+    assert stamps[0] == stamps[1]
+    write_audio(tmp_path / "b.wav", np.zeros(9), 8000)
+    stamps.append(manifest.stamp())
+    os.utime(tmp_path / "b.wav", (1, 1))
+    stamps.append(manifest.stamp())
+    (tmp_path / "a.wav").unlink()
+    stamps.append(manifest.stamp())
+    assert len(set(stamps[1:])) == 4
 
 
 def test_the_hash_sees_content_and_not_place(tmp_path):

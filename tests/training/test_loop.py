@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from linear_regression import LinearData, LinearRegression, assert_same, run
 
+from audiodiff.store import Store
 from audiodiff.training import CheckpointError, Interrupted, NonFiniteError, WorkdirError, latest_step, read_metrics
 
 
@@ -323,3 +324,31 @@ def test_bad_input_is_named(tmp_path, options, words):
     with pytest.raises((ValueError, RuntimeError), match=words):
         run(tmp_path, **({"total_steps": 3} | options))
     assert latest_step(tmp_path) is None
+
+
+def test_a_start_that_finds_its_programs_traces_nothing_and_takes_the_same_steps(undisturbed, tmp_path):
+    traced = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Traced(LinearRegression):
+        def init(self, key, batch):
+            traced.append("init")
+            return super().init(key, batch)
+
+        def __call__(self, params, context, batch):
+            traced.append("step")
+            return super().__call__(params, context, batch)
+
+    def start(name):
+        begun = Store(tmp_path / "store", "a command")
+        return run(tmp_path / name, objective=Traced(), evaluate=look, evaluate_every=4, store=begun)
+
+    for name in ("compiled", "found"):
+        assert_undisturbed(start(name), tmp_path / name, undisturbed)
+        assert ("step" in traced) == (name == "compiled")
+        traced.clear()
+    # A run that goes on finds them too: the state of its checkpoint lies where a new one does.
+    stopped = Store(tmp_path / "store", "a command")
+    run(tmp_path / "on", objective=Traced(), evaluate=look, evaluate_every=4, store=stopped, max_minutes=1e-9)
+    assert_undisturbed(start("on"), tmp_path / "on", undisturbed)
+    assert not traced

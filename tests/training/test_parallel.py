@@ -12,7 +12,7 @@ from linear_regression import LinearData, LinearRegression
 from audiodiff import prng
 from audiodiff.networks.unet1d import UNet1d
 from audiodiff.training.optimisers import make_optimiser
-from audiodiff.training.parallel import make_strategy, whole
+from audiodiff.training.parallel import initialise, make_strategy, whole
 from audiodiff.training.state import constant_decay, init_state
 from audiodiff.training.step import Constants, as_pytree, make_step
 
@@ -29,7 +29,7 @@ def prepare(name, devices, *, dtype=np.float32, microbatches=1, dim=16, fsdp=Non
     def make(key, batch):
         return init_state(objective.init(key, batch), ADAMW.transform, EMA)
 
-    state = plan.init(make, prng.stream(0, "init"), data[0])
+    state = initialise(plan, make, prng.stream(0, "init"), data[0])
     constants = plan.place_constants(Constants(as_pytree(objective), prng.stream(0, "train")))
     compiled = plan.compile(make_step(ADAMW, ema=EMA, microbatches=microbatches, gather=plan.gather), state)
     return plan, data, plan.place(state), lambda placed, batch: compiled(placed, batch, constants), compiled
@@ -129,7 +129,7 @@ def test_a_split_state_takes_an_eighth_of_each_device():
         params = jax.eval_shape(network.init, key, jnp.zeros((1, 1024, 1)), jnp.zeros(1), {})
         return init_state(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), params), ADAMW.transform, EMA)
 
-    state = plan.init(make, jax.random.key(0))
+    state = initialise(plan, make, jax.random.key(0))
     leaves = jax.tree.leaves(state)
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 10e6
     whole = sum(leaf.nbytes for leaf in leaves)

@@ -43,7 +43,7 @@ def test_the_clock_leaves_out_what_it_is_told_to(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("audiodiff.training.report.time.perf_counter", lambda: now[0])
     feed = Feed()
-    clock = Clock(feed, matmul_rate=100.0)
+    clock = Clock(feed, matmul_rate=lambda: 100.0)
     with clock.stopped():
         now[0] += 100.0  # compilation
     clock.count(None)
