@@ -52,6 +52,6 @@ def test_a_loop_over_microbatches_counts_whole(parts):
         return total, {}
 
     big = {"audio": jnp.ones((40, SIZE)), "weight": jnp.ones(40)}
-    programs = Programs(jax.jit(accumulated), microbatches=parts)
+    programs = Programs(jax.jit(accumulated), looped=parts)
     cost = programs.compile(jnp.zeros(()), big, jnp.ones((SIZE, SIZE))).cost
     assert cost.flops == pytest.approx(2 * 40 * SIZE * SIZE, rel=0.02)
