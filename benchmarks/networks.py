@@ -61,8 +61,8 @@ def macs(jaxpr: Any) -> float:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             total += out.size * np.prod([equation.invars[0].aval.shape[axis] for axis in contracted])
-        elif equation.primitive.name == "conv_general_dilated":
-            total += out.size * np.prod(equation.invars[1].aval.shape[:2])
+        elif equation.primitive.name in ("conv_general_dilated", "convolve_forward"):
+            total += out.size * np.prod(equation.invars[1].aval.shape[:-1])
         elif equation.primitive.name == "cond":  # the costliest branch
             total += max(macs(branch.jaxpr) for branch in equation.params["branches"])
         else:

@@ -1,4 +1,4 @@
-"""How time and memory grow with length, batch and attention kind, as exponents; what ``remat`` saves and costs.
+"""How time and memory grow with length, batch and attention kind, as exponents; what saves memory, and its price.
 
 Memory is what the compiled program of a gradient asks for beside its arguments, by its own analysis: exact, and the
 same on every run. Time is a forward and backward pass, taken in turn over the lengths.
@@ -96,6 +96,32 @@ def rematerialised(name: str, network: Any, batch: int, samples: int, rounds: in
     ]
 
 
+def accumulated(rounds: int, batch: int = 8, samples: int = 16_384, parts: int = 4) -> list[Reading]:
+    """Compare memory and time of a gradient that is summed over parts of the batch, in a loop, to the whole one's."""
+    whole, (params, x, level) = network_gradient(UNET, batch, samples)
+
+    def in_parts(params: Any, x: Any, level: Any) -> Any:
+        def add(total: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, whole(params, *part)), None
+
+        split = (one.reshape(parts, -1, *one.shape[1:]) for one in (x, level))
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), tuple(split))[0]
+
+    given = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), (params, x, level))
+    programs: dict[str, Any] = {"whole": whole, "parts": jax.jit(in_parts)}
+    saved = temporary_bytes(programs["parts"], given) / temporary_bytes(whole, given)
+    times = in_turn(
+        {of: functools.partial(seconds, functools.partial(run, *given)) for of, run in programs.items()}, rounds
+    )
+    name, note = f"UNet1d in {parts} microbatches", f"gradient of {batch} x {samples:,}"
+    memory = counted(f"{name}: memory to the whole batch", saved, "x", note)
+    time = median_ratio(f"{name}: time to the whole batch", times["parts"], times["whole"], note)
+    return [
+        Reading(memory, "count", at_most=0.5, more_is_better=False),
+        Reading(time, at_most=1.35, more_is_better=False),
+    ]
+
+
 def measure(rounds: int) -> list[Reading]:
     """Fit all exponents."""
     readings = []
@@ -119,4 +145,4 @@ def measure(rounds: int) -> list[Reading]:
     readings.append(bounded("UNet1d: memory by batch", batches, needed, LINEAR))
     for name, (network, batch, samples) in REMAT.items():
         readings += rematerialised(name, network, batch, samples, rounds)
-    return readings
+    return readings + accumulated(rounds)

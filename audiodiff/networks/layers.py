@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import lax
 from jax.nn.initializers import Initializer, lecun_normal, ones, zeros
 
+from audiodiff.networks.convolution import convolve
 from audiodiff.types import Array
 
 zero_init: Initializer = zeros
@@ -66,6 +67,8 @@ def conv1d(
         padded = jnp.pad(x, ((0, 0), padding, (0, 0)))
         heard = [padded[:, tap * dilation : tap * dilation + x.shape[1]] for tap in range(taps)]
         return dense(jnp.concatenate(heard, axis=-1), kernel.reshape(-1, kernel.shape[-1]))
+    if stride == groups == 1:
+        return convolve(x, kernel, (padding,), dilation)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -85,9 +88,7 @@ def conv2d(x: Array, kernel: Array) -> Array:
     """
     if kernel.shape[:2] == (1, 1):
         return dense(x, kernel[0, 0])
-    return lax.conv_general_dilated(
-        x, kernel, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return convolve(x, kernel, tuple(same_padding(x.shape[axis + 1], kernel.shape[axis]) for axis in (0, 1)))
 
 
 def conv_transpose1d(x: Array, kernel: Array, *, stride: int, causal: bool = False) -> Array:

@@ -168,13 +168,11 @@ def train(
             (folder / FINISHED_FILE).unlink(missing_ok=True)  # a finished run goes on where its end was damaged
             record_start(folder, start)
 
-        unrolled = plan.devices[0].platform == "cpu"
         constants = plan.place_constants(Constants(as_pytree(objective), prng.stream(seed, "train"), frozen))
         step_once = make_step(
             optimiser,
             ema=ema,
             microbatches=microbatches,
-            unrolled=unrolled,
             max_skipped_in_a_row=max_skipped_in_a_row,
             gather=plan.gather,
         )
@@ -188,7 +186,7 @@ def train(
         programs = Programs(
             run_step,
             copies=plan.copies,
-            looped=1 if unrolled else microbatches,
+            microbatches=microbatches,
             samples_per_second=samples_per_second,
             store=store,
         )

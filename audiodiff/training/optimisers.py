@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from audiodiff.training.scheduling import once
+from audiodiff.training.once import once
 from audiodiff.types import Array, PyTree
 
 Schedule = Callable[[Array], Array]

@@ -22,16 +22,16 @@ class Cost(NamedTuple):
     work_bytes: int
 
 
-def program_cost(lowered: Any, compiled: Any, *, copies: int = 1, looped: int = 1) -> Cost:
+def program_cost(lowered: Any, compiled: Any, *, copies: int = 1, microbatches: int = 1) -> Cost:
     """Read the cost of a step off its program: FLOPs before, memory after the compiler's work.
 
     ``copies`` is how many devices run the program as it was lowered each by itself (pmap). A loop's body counts once
-    in the analysis: of ``looped`` microbatches all but the first are one's.
+    in the analysis, and of several microbatches nearly all is a loop's.
     """
     counted = (lowered.cost_analysis() or {}).get("flops", float("nan"))
     memory = compiled.memory_analysis()
     return Cost(
-        counted * copies * looped / min(looped, 2),
+        counted * copies * microbatches,
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
     )
@@ -66,11 +66,11 @@ class Programs:
         step: Any,
         *,
         copies: int = 1,
-        looped: int = 1,
+        microbatches: int = 1,
         samples_per_second: float = 0.0,
         store: Store = NOTHING_KEPT,
     ):
-        self._step, self._copies, self._looped = step, copies, looped
+        self._step, self._copies, self._microbatches = step, copies, microbatches
         self._samples_per_second, self._store = samples_per_second, store
         self._known: dict[tuple, Program] = {}
 
@@ -84,7 +84,7 @@ class Programs:
             found = ", ".join(f"{name} {list(shape)}" for name, shape, _ in _shapes(batch))
             logger.warning("compiling the step again for a batch of new shapes: %s", found)
         name, arguments = f"step-{digest(_shapes(batch))[:8]}", (placed, batch, constants)
-        cost_of = functools.partial(program_cost, copies=self._copies, looped=self._looped)
+        cost_of = functools.partial(program_cost, copies=self._copies, microbatches=self._microbatches)
         run, _, cost = self._store.find(name, arguments) or self._store.compile(
             name, arguments, self._step.lower(*arguments), cost_of
         )

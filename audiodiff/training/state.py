@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from audiodiff.training.scheduling import once
+from audiodiff.training.once import once
 from audiodiff.types import Array, PyTree
 
 Decay = Callable[[Array], Array]

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from audiodiff.training.once import once
 from audiodiff.training.optimisers import Optimiser
-from audiodiff.training.scheduling import after, once
 from audiodiff.training.state import Decay, TrainState, update_ema
 from audiodiff.types import Array, Context, Objective, PyTree
 
@@ -111,7 +111,6 @@ def make_step(
     *,
     ema: Mapping[str, Decay] | None = None,
     microbatches: int = 1,
-    unrolled: bool = False,
     max_skipped_in_a_row: int | None = None,
     gather: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> Step:
@@ -126,9 +125,7 @@ def make_step(
     ``axis_name`` names the axis of a ``pmap``; its only use is one psum of losses, weights and gradients. Every
     measurement is a scalar: the objective's are means over the finite entries, by weight. A batch whose
     weights are all 0 has no loss; its update is skipped too. ``microbatches`` parts of the batch are taken one after
-    another and summed before the one division, which equals the whole batch but for rounding: in a loop, or
-    ``unrolled``, which compiles longer. XLA's CPU backend has no fast code for the gradient of a convolution in a loop:
-    two parts of the digits' batch take 3.9 s there instead of 0.48 (jax 0.10, two cores). ``gather`` is the
+    another and summed before the one division, which equals the whole batch but for rounding. ``gather`` is the
     layout's: it makes parameters whole that lie in parts. After ``max_skipped_in_a_row`` updates nothing changes any
     more: the loop, which learns of it a step late, finds the state as the last of them did.
     """
@@ -146,7 +143,7 @@ def make_step(
         def gradients_of(part: Batch) -> Any:
             return jax.grad(summed_loss, has_aux=True)(state.params, part)
 
-        sums = _accumulate(gradients_of, batch, microbatches, unrolled)
+        sums = _accumulate(gradients_of, batch, microbatches)
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
         gradients, (loss, measured, bad_examples) = sums
@@ -189,7 +186,7 @@ def make_step(
     return step
 
 
-def _accumulate(gradients_of: Callable[[Batch], Any], batch: Batch, microbatches: int, unrolled: bool) -> Any:
+def _accumulate(gradients_of: Callable[[Batch], Any], batch: Batch, microbatches: int) -> Any:
     """Sum ``gradients_of`` over equal parts of the batch, one after another, in the memory of one part."""
     if microbatches == 1:
         return gradients_of(batch)
@@ -202,10 +199,6 @@ def _accumulate(gradients_of: Callable[[Batch], Any], batch: Batch, microbatches
         return jax.tree.map(jnp.add, total, gradients_of(part)), None
 
     parts = jax.tree.map(split, dict(batch))
-    total = gradients_of(jax.tree.map(lambda x: x[0], parts))
-    if not unrolled:
-        return jax.lax.scan(add, total, jax.tree.map(lambda x: x[1:], parts))[0]
-    for index in range(1, microbatches):
-        part = jax.tree.map(lambda x, index=index: x[index], parts)
-        total, _ = add(total, after(total, part))  # else all are begun at once, in the memory of the whole batch
-    return total
+    # All parts are the loop's: of two with the first outside, XLA would begin both at once.
+    shapes = jax.eval_shape(gradients_of, jax.tree.map(lambda x: x[0], parts))
+    return jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), parts)[0]

@@ -15,6 +15,7 @@ from measure import Reading, beside_peers, counted, fitted_exponent, in_turn, me
 from networks import macs
 
 from audiodiff.metrics.intervals import Figure
+from audiodiff.networks.layers import conv1d
 
 FACTS = dict.fromkeys(("commit", "date", "cores", "backend", "device", "jax", "python", "huge_pages"), "?")
 RATIO = Reading(Figure("a ratio", 1.5, 1.4, 1.6, 7, "x"), at_least=1.2)
@@ -102,14 +103,12 @@ def test_multiplications_are_counted_through_scans_branches_and_convolutions():
         return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x, lambda x: x, x)
 
     def convolved(x):
-        return jax.lax.conv_general_dilated(
-            x[None], jnp.ones((3, 4, 2)), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
-        )
+        return conv1d(x[None], jnp.ones((3, 4, 2))) + conv1d(x[None], jnp.ones((3, 2, 2)), groups=2)
 
     x = jnp.ones((4, 4))
     assert macs(jax.make_jaxpr(jax.jit(scanned))(x).jaxpr) == 3 * 4**3
     assert macs(jax.make_jaxpr(branched)(x).jaxpr) == 4**3
-    assert macs(jax.make_jaxpr(convolved)(x).jaxpr) == 4 * 3 * 4 * 2
+    assert macs(jax.make_jaxpr(convolved)(x).jaxpr) == 4 * 3 * 4 * 2 + 4 * 3 * 2 * 2
 
 
 def test_a_devices_program_is_counted():
