@@ -22,6 +22,7 @@ import pathlib
 import pickle
 import platform
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +35,7 @@ from jax.experimental.compilation_cache import compilation_cache
 logger = logging.getLogger(__name__)
 
 KEEP = 64
-"""How many files of each kind a store holds: those that have not been used for longest go first."""
+"""How much of each kind a store holds: what has not been used for longest goes first."""
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 """The libraries that a program is written with."""
@@ -77,8 +78,7 @@ class Store:
         self._reading: dict[str, Future[tuple[_Entry, Callable[..., Any]]]] = {}
         if self._folder is None:
             return
-        # In the order in which they were kept, which is the order in which they are needed.
-        paths = sorted(self._folder.glob(f"{self._command}-*.entry"), key=lambda path: path.stat().st_mtime_ns)
+        paths = sorted(self._folder.glob(f"{self._command}-*.entry"))
         two = ThreadPoolExecutor(2, "programs")
         self._reading = {path.stem.partition("-")[2]: two.submit(self._read, path) for path in paths}
         two.shutdown(wait=False)
@@ -96,6 +96,9 @@ class Store:
             return None
         place = self._folder / f"{digest([made_of, _code()])[:32]}.files"
         place.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        for old in self._oldest(place.suffix):
+            shutil.rmtree(old, ignore_errors=True)
         return place
 
     def find(self, name: str, arguments: tuple[Any, ...]) -> StoredProgram | None:
@@ -155,7 +158,7 @@ class Store:
 
     def _read(self, path: pathlib.Path) -> tuple[_Entry, Callable[..., Any]]:
         entry = _Entry(*pickle.loads(path.read_bytes()))
-        os.utime(path, ns=(path.stat().st_mtime_ns,) * 2)
+        path.touch()
         return entry, self._load(entry.text, entry.inputs, entry.outputs)
 
     def _load(self, text: str, inputs: int, outputs: int) -> Any:
@@ -182,8 +185,13 @@ class Store:
         aside = path.with_name(f".{name}.{os.getpid()}")
         aside.write_bytes(content)
         os.replace(aside, path)
-        for old in sorted(self._folder.glob(f"*{path.suffix}"), key=lambda one: one.stat().st_mtime_ns)[:-KEEP]:
+        for old in self._oldest(path.suffix):
             old.unlink(missing_ok=True)
+
+    def _oldest(self, suffix: str) -> list[pathlib.Path]:
+        """Return what is too much of one kind; each is touched when it is used."""
+        assert self._folder
+        return sorted(self._folder.glob(f"*{suffix}"), key=lambda one: one.stat().st_mtime_ns)[:-KEEP]
 
     def _made_of(self, arguments: tuple[Any, ...]) -> dict[str, str]:
         parts = {"version of the code": _code(), "experiment": self._given, "arguments": _describe(arguments)}

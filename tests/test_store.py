@@ -175,3 +175,6 @@ def test_files_have_a_place_by_what_they_are_made_of(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_code", lambda: "mended")
     assert Store(tmp_path).place(["data", 1]) != place
     assert NOTHING_KEPT.place(["data", 1]) is None
+    monkeypatch.setattr(store, "KEEP", 2)
+    newest = [Store(tmp_path).place([index]) for index in range(3)][1:]
+    assert set(tmp_path.glob("*.files")) == set(newest)

@@ -112,7 +112,8 @@ def test_bins_of_one_distribution_differ_as_often_as_the_significance_says():
 
 
 def test_a_cell_without_clips_is_dropped_and_one_without_reference_is_kept(monkeypatch):
-    monkeypatch.setattr(inception, "kmeans2", lambda *_, **__: (np.array([[99.0], [50.0], [0.0]]), None))
+    centres = np.array([[99.0], [50.0], [0.0]])
+    monkeypatch.setattr(inception.scipy.cluster.vq, "kmeans2", lambda *_, **__: (centres, None))
     generated = np.array([[0.0]] * 5 + [[51.0]] * 5)
     got = inception.different_bins(KEY, np.arange(20.0)[:, None], generated, 3)
     np.testing.assert_allclose([got.reference, got.generated], [[1, 0], [0.5, 0.5]])
