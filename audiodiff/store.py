@@ -226,7 +226,7 @@ def _of_trees(run: Callable[..., Any], outputs: Any) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _cache_of_jax_left_out() -> Iterator[None]:
-    """Compile and do not read: on the CPU what was read cannot be written again, XLA 0.10 loses its code."""
+    """Compile and do not read: what was read on the CPU cannot be written again whole (jax 0.10)."""
     enabled = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # JAX looks at the setting once

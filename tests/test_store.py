@@ -116,6 +116,18 @@ def test_a_program_of_the_same_text_is_not_compiled_again(folder, monkeypatch):
     assert Store(folder, "another command").find("double", arguments())
 
 
+def test_a_large_constant_is_part_of_the_text(tmp_path):
+    def plus(offset):
+        table = np.arange(100_000.0) + offset
+        return jax.jit(lambda x: (x + jnp.asarray(table)).sum())
+
+    totals = []
+    for offset in (0, 1):
+        lowered = plus(offset).lower(jnp.float32(0))
+        totals.append(float(Store(tmp_path, offset).compile("plus", (jnp.float32(0),), lowered).run(jnp.float32(0))))
+    assert totals[1] - totals[0] == pytest.approx(100_000, rel=1e-2)
+
+
 @pytest.mark.parametrize("suffix", ["entry", "program"])
 @pytest.mark.parametrize("damage", [b"", b"no pickle"])
 def test_what_is_damaged_is_made_again(suffix, damage, folder, caplog):
