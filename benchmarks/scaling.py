@@ -81,15 +81,22 @@ def bounded(name: str, sizes: Sequence[int], costs: Sequence[float], bounds: tup
 def rematerialised(name: str, network: Any, batch: int, samples: int, rounds: int) -> list[Reading]:
     """Compare memory and time of a gradient with ``remat`` to those without."""
     plain, remat = (network_gradient(network.clone(remat=on), batch, samples) for on in (False, True))
-    saved = temporary_bytes(*remat) / temporary_bytes(*plain)
-    given = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), plain[1])
-    programs = {"plain": plain[0], "remat": remat[0]}
-    times = in_turn(
-        {of: functools.partial(seconds, functools.partial(programs[of], *given)) for of in programs}, rounds
-    )
     note = f"gradient of {batch} x {samples:,}"
-    memory = counted(f"{name}: memory with remat to without", saved, "x", note)
-    time = median_ratio(f"{name}: time with remat to without", times["remat"], times["plain"], note)
+    return saving(name, "with remat to without", remat[0], plain[0], plain[1], rounds, note)
+
+
+def saving(
+    name: str, what: str, lean: Program, plain: Program, shapes: Sequence[Any], rounds: int, note: str
+) -> list[Reading]:
+    """Compare the memory and time of a program that is to need less to those of another."""
+    saved = temporary_bytes(lean, shapes) / temporary_bytes(plain, shapes)
+    given = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
+    programs = {"lean": lean, "plain": plain}
+    times = in_turn(
+        {of: functools.partial(seconds, functools.partial(run, *given)) for of, run in programs.items()}, rounds
+    )
+    memory = counted(f"{name}: memory {what}", saved, "x", note)
+    time = median_ratio(f"{name}: time {what}", times["lean"], times["plain"], note)
     return [
         Reading(memory, "count", at_most=0.5, more_is_better=False),
         Reading(time, at_most=1.35, more_is_better=False),
@@ -98,7 +105,7 @@ def rematerialised(name: str, network: Any, batch: int, samples: int, rounds: in
 
 def accumulated(rounds: int, batch: int = 8, samples: int = 16_384, parts: int = 4) -> list[Reading]:
     """Compare memory and time of a gradient that is summed over parts of the batch, in a loop, to the whole one's."""
-    whole, (params, x, level) = network_gradient(UNET, batch, samples)
+    whole, shapes = network_gradient(UNET, batch, samples)
 
     def in_parts(params: Any, x: Any, level: Any) -> Any:
         def add(total: Any, part: Any) -> tuple[Any, None]:
@@ -107,19 +114,8 @@ def accumulated(rounds: int, batch: int = 8, samples: int = 16_384, parts: int =
         split = (one.reshape(parts, -1, *one.shape[1:]) for one in (x, level))
         return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), tuple(split))[0]
 
-    given = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), (params, x, level))
-    programs: dict[str, Any] = {"whole": whole, "parts": jax.jit(in_parts)}
-    saved = temporary_bytes(programs["parts"], given) / temporary_bytes(whole, given)
-    times = in_turn(
-        {of: functools.partial(seconds, functools.partial(run, *given)) for of, run in programs.items()}, rounds
-    )
     name, note = f"UNet1d in {parts} microbatches", f"gradient of {batch} x {samples:,}"
-    memory = counted(f"{name}: memory to the whole batch", saved, "x", note)
-    time = median_ratio(f"{name}: time to the whole batch", times["parts"], times["whole"], note)
-    return [
-        Reading(memory, "count", at_most=0.5, more_is_better=False),
-        Reading(time, at_most=1.35, more_is_better=False),
-    ]
+    return saving(name, "to the whole batch", jax.jit(in_parts), whole, shapes, rounds, note)
 
 
 def measure(rounds: int) -> list[Reading]:
