@@ -75,6 +75,8 @@ class Store:
         self._folder = None if folder is None else pathlib.Path(folder).expanduser()
         self._command = digest(command)[:16]
         self._given = ""
+        # Now: a file that is changed while the process runs is not what it has imported.
+        self._code = "" if self._folder is None else _code()
         self._reading: dict[str, Future[tuple[_Entry, Callable[..., Any]]]] = {}
         if self._folder is None:
             return
@@ -94,7 +96,7 @@ class Store:
         """
         if self._folder is None:
             return None
-        place = self._folder / f"{digest([made_of, _code()])[:32]}.files"
+        place = self._folder / f"{digest([made_of, self._code])[:32]}.files"
         place.mkdir(parents=True, exist_ok=True)
         place.touch()
         for old in self._oldest(place.suffix):
@@ -194,7 +196,7 @@ class Store:
         return sorted(self._folder.glob(f"*{suffix}"), key=lambda one: one.stat().st_mtime_ns)[:-KEEP]
 
     def _made_of(self, arguments: tuple[Any, ...]) -> dict[str, str]:
-        parts = {"version of the code": _code(), "experiment": self._given, "arguments": _describe(arguments)}
+        parts = {"version of the code": self._code, "experiment": self._given, "arguments": _describe(arguments)}
         return parts | self._surroundings()
 
     def _surroundings(self) -> dict[str, str]:

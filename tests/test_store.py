@@ -75,11 +75,11 @@ def test_nothing_is_found_of_another_command_or_name(folder):
 )
 def test_a_program_is_not_used_where_anything_it_came_from_is_another(change, words, folder, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="audiodiff.store")
+    if change == "code":
+        monkeypatch.setattr(store, "_code", lambda: "mended")
     kept = Store(folder, "command")
     state, x = arguments(8 if change == "shape" else 4)
     match change:
-        case "code":
-            monkeypatch.setattr(store, "_code", lambda: "mended")
         case "given":
             kept.made_of({"learning_rate": 2.0})
         case "dtype":
@@ -97,6 +97,13 @@ def test_a_program_is_not_used_where_anything_it_came_from_is_another(change, wo
     with jax.default_matmul_precision("float32" if change == "setting" else None):
         assert kept.find("double", (state, x)) is None
     assert words in caplog.text
+
+
+def test_code_that_changes_while_a_process_runs_is_not_what_it_compiled(tmp_path, monkeypatch):
+    begun = Store(tmp_path, "command")
+    monkeypatch.setattr(store, "_code", lambda: "mended")
+    compiled(begun)
+    assert Store(tmp_path, "command").find("double", arguments()) is None
 
 
 def test_the_static_part_of_an_argument_tells_programs_apart_whatever_its_address():

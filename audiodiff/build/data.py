@@ -151,7 +151,7 @@ def _generate(
         raise ConfigError(
             f"data {name!r} has {splits['train'].channels} channel(s), data.channels {config['channels']}"
         )
-    return splits, f"{name}-{size}", str
+    return splits, f"{name}-{size}", lambda: ""
 
 
 def _scan(config: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, data.Source], str, Callable[[], str]]:

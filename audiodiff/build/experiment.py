@@ -96,7 +96,7 @@ def run_experiment(
     With ``overfit_batch`` batch 0 is trained on alone, conditions always present: its loss must fall as
     docs/training.md says. With ``init_from`` a new run begins with the (averaged) weights of another, as far as names
     and shapes are the same, and says which. Either is another run than the same config without, and wants a workdir of
-    its own. ``store`` keeps the compiled programs for the next start.
+    its own. ``store`` keeps programs and facts for the next start.
 
     Raises ConfigError, AudioError and the errors of ``training``, in one sentence each.
     """
@@ -307,11 +307,13 @@ def _facts(config: Mapping[str, Any], sets: DataSets, folder: pathlib.Path, stor
         facts.check_data(sets.manifest_hash, folder)
         return facts
     kept = store.place([config, sets.manifest_hash, sets.stamp(), *_named_runs(config)])
+    places = [folder]
     if kept and (kept / FACTS_FILE).exists():
         facts, statistics = Facts.load(kept), data.DataStatistics.load(kept / STATISTICS_FILE)
     else:
         facts, statistics = _measure(config, sets)
-    for place in (kept, folder) if kept else (folder,):
+        places += [kept] if kept else []
+    for place in places:
         statistics.save(place / STATISTICS_FILE)
         facts.save(place)
     return facts

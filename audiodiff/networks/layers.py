@@ -47,17 +47,18 @@ def conv1d(
     y[t] = sum_k x[stride t + dilation k - before] W[k], zeros outside. ``before`` centres the kernel, or, when
     causal, is the kernel's whole reach dilation (K - 1), so that y[t] sees nothing later than x[stride t].
 
-    The form is XLA's own convolution on every backend. On the CPU (jax 0.10, float32) it was measured against a sum
-    over taps of shifted products, one product with the shifted inputs side by side (saved or rematerialised) and
-    hand-written gradients. Milliseconds per core of 2, forward / forward and backward::
+    The form is XLA's own convolution on every backend, with the derivatives of
+    :mod:`audiodiff.networks.convolution`; strided and grouped ones have JAX's. On the CPU (jax 0.10, float32) it was
+    measured against a sum over taps of shifted products and one product with the shifted inputs side by side (saved or
+    rematerialised). Milliseconds per core of 2, forward / forward and backward::
 
         64 -> 128, 3 taps, 4 x 15,872   native 28 / 106   taps 78 / 158   side by side 74 / 135
         192 -> 192, 3 taps, 32 x 256    native 12 / 37    taps 16 / 42    side by side 15 / 43
 
-    Dilation costs nothing. A hand-written weight gradient wins 5 % at best and would forbid forward-mode derivatives.
-    One tap is a dense layer and is computed as one, for the sake of its weight gradient. Where a kernel outweighs what
-    it is applied to, in the depths of a U-Net, one product with shifted inputs side by side wins, since its gradient
-    reverses no kernel (512 -> 512, 4 x 64: 7.5 ms instead of 9.8 forward and backward). Not measured on GPU and TPU.
+    Dilation costs nothing. One tap is a dense layer and is computed as one, for the sake of its weight gradient. Where
+    a kernel outweighs what it is applied to, in the depths of a U-Net, one product with shifted inputs side by side
+    wins, since its gradient reverses no kernel (512 -> 512, 4 x 64: 7.5 ms instead of 9.8 forward and backward). Not
+    measured on GPU and TPU.
     """
     taps = kernel.shape[0]
     if taps == 1 and groups == 1:
