@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from audiodiff.prng import in_one_pass
 from audiodiff.types import Array, Level
 
 PATH_DEPTH = 12
@@ -106,9 +107,9 @@ def brownian(
     """
     depth = PATH_DEPTH if depth is None else depth
     known_depth = min(depth, KNOWN_DEPTH)
-    # Several at once: a large array of noise takes the CPU half the time of as many small ones.
-    draw = jax.vmap(lambda i: standard_normal(fold_in(key, i), shape, dtype))
-    known = draw(jnp.arange(2**known_depth))
+    key = in_one_pass(key)
+    keys_of = jax.vmap(lambda i: fold_in(key, i))
+    known = jnp.stack([standard_normal(k, shape, dtype) for k in keys_of(jnp.arange(2**known_depth))])
 
     def path(place: Array) -> Array:
         below = PATH_DEPTH - jnp.arange(depth)
@@ -117,10 +118,10 @@ def brownian(
         weights = jnp.exp2(below / 2 - PATH_DEPTH / 2 - 1).astype(dtype) * (1 - jnp.abs(2 * within - 1))
         of_known = jnp.zeros(2**known_depth, dtype).at[0].set((place / 2**PATH_DEPTH).astype(dtype))
         of_known = of_known.at[interval[:known_depth]].set(weights[:known_depth])
-        return _sum(of_known, known) + _sum(weights[known_depth:], draw(interval[known_depth:]))
+        value = jnp.tensordot(of_known, known, 1, precision=jax.lax.Precision.HIGHEST)
+        # Term by term, not a product of weights and draws side by side: XLA makes all of it in one pass.
+        for weight, k in zip(weights[known_depth:], keys_of(interval[known_depth:]), strict=True):
+            value += weight * standard_normal(k, shape, dtype)
+        return value
 
     return path
-
-
-def _sum(weights: Array, draws: Array) -> Array:
-    return jnp.tensordot(weights, draws, 1, precision=jax.lax.Precision.HIGHEST)
