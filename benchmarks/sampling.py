@@ -92,8 +92,8 @@ def overhead(rounds: int) -> list[Reading]:
 
     runs = {name: sampler(name=name, scale=1.0) for name in EVALUATIONS} | {"guided": sampler(name="dpmpp_2m")}
     runs |= {f"{count} evaluations": alone(count) for count in sorted(set(EVALUATIONS.values()))}
-    # A turn of half a second differs by 8 % from the next, and the bar is 3 %.
-    times = in_turn({name: functools.partial(seconds, run) for name, run in runs.items()}, 5 * rounds)
+    # A run of half a second differs by 8 % from the next, and the bar is 3 %.
+    times = in_turn({name: functools.partial(seconds, run, calls=3) for name, run in runs.items()}, 3 * rounds)
     readings = []
     for name, count in EVALUATIONS.items():
         note = f"{count} evaluations, {1e3 * np.median(times[name]) / count:.1f} ms each"
