@@ -92,7 +92,7 @@ def own_work(name: str) -> Callable[[], Array]:
     def run(keys: Array, grid: Level) -> Array:
         first = Level(grid.alpha[0], grid.sigma[0])
         x = initial_noise(fold_in(keys, 0), (CLIPS, SAMPLES, 1), first, sigma_data=model.facts.sigma_data)
-        return sampler(lambda x, level, conditions: 0.5 * x, x, grid, {}, fold_in(keys, 1))
+        return _run(sampler, x, grid, fold_in(keys, 1))
 
     return functools.partial(run, keys, grid)
 
@@ -155,8 +155,8 @@ def against_k_diffusion(rounds: int) -> list[Reading]:
     return readings
 
 
-def _run(sampler: Callable[..., Array], x: Array, grid: Level) -> Array:
-    return sampler(lambda x, level, conditions: 0.5 * x, x, grid, {}, None)
+def _run(sampler: Callable[..., Array], x: Array, grid: Level, keys: Array | None = None) -> Array:
+    return sampler(lambda x, level, conditions: 0.5 * x, x, grid, {}, keys)
 
 
 def measure(rounds: int) -> list[Reading]:
