@@ -46,6 +46,15 @@ def test_the_path_is_brownian():
     np.testing.assert_allclose(path[-1], path[-2], atol=5 / full**0.5)
 
 
+@pytest.mark.parametrize("gap", [1, 16, 512])
+def test_the_path_is_as_rough_as_brownian_motion_at_every_scale(gap):
+    """Var(W(v) - W(u)) = v - u, to six standard errors: the covariances above hardly feel the finest halvings."""
+    path = noise.brownian(jax.random.key(2), (40_000,))
+    places = 771 + gap * jnp.arange(2)
+    start, end = jax.vmap(path)(places)
+    np.testing.assert_allclose(np.var(end - start), gap / 2**noise.PATH_DEPTH, rtol=6 * (2 / 40_000) ** 0.5)
+
+
 def test_a_level_has_one_place_whatever_the_grid():
     """To half of what the coarser grid resolves, a 64th of its even step."""
     process = VpCosine()
